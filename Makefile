@@ -1,0 +1,72 @@
+# Everything a newcomer or CI runs. Needs Python >= 3.11 with venv, and make.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.PHONY: demo test test-slow check lint types imports coverage train evaluate bench clean
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DATA ?= ../shared/data
+RECORD ?=
+REPORT ?= demo-report.html
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+
+# One stamp a set of extras, so that `make demo` never installs what only tests or training need.
+define install
+	@test -x $(BIN)/python || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "installing einthoven[$(1)]"; $(PIP) -e '.[$(1)]'
+	@touch $@
+endef
+
+$(VENV)/.demo: setup.cfg pyproject.toml
+	$(call install,server)
+
+$(VENV)/.formats: setup.cfg pyproject.toml
+	$(call install,server$(comma)formats)
+
+$(VENV)/.test: setup.cfg pyproject.toml
+	$(call install,test$(comma)conversion)
+	@touch $(VENV)/.demo $(VENV)/.formats $(VENV)/.train
+
+$(VENV)/.train: setup.cfg pyproject.toml
+	$(call install,conversion)
+
+comma := ,
+
+demo: $(if $(RECORD),$(VENV)/.formats,$(VENV)/.demo)  ## an ECG in, a signed result out: the whole path, in half a minute
+	@$(BIN)/python -m einthoven_demo --report "$(REPORT)" $(if $(RECORD),--record "$(RECORD)")
+
+test: $(VENV)/.test  ## the tests, without the slow ones
+	$(BIN)/pytest -m "not slow"
+
+test-slow: $(VENV)/.test  ## the long ones too
+	$(BIN)/pytest -m slow --timeout 3600
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.test
+	$(BIN)/mypy
+
+imports: $(VENV)/.test
+	$(BIN)/lint-imports
+
+coverage: $(VENV)/.test
+	$(BIN)/pytest -m "not slow" --cov --cov-report=term --cov-fail-under=90
+
+check: lint types imports coverage  ## what CI runs
+
+train: $(VENV)/.train  ## five folds, then the shipped model (conversion/README.md says how long)
+	$(BIN)/einthoven-convert train --data "$(DATA)"
+
+evaluate: $(VENV)/.train
+	$(BIN)/einthoven-convert evaluate --data "$(DATA)" --dataset cinc2017
+
+bench: evaluate  ## the figures that can be measured so far
+
+clean:  ## all that these commands made, and nothing else
+	rm -rf $(VENV) build dist .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov demo-report.html
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -maxdepth 2 -name '*.egg-info' -type d -prune -exec rm -rf {} +
