@@ -1,0 +1,1 @@
+"""einthoven_conversion."""

@@ -1,0 +1,85 @@
+"""The float network over the very seconds the device hands to the int8 model, to know what quantization costs.
+
+It deliberately does not re-implement cutting, quality or pooling rules: it listens to ``einthoven.analysis``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from einthoven.analysis import WINDOW_S, State, analyze_record
+from einthoven.frontend import MODEL_RATE_HZ
+from einthoven.models import CLASSES, HEADS, Model
+from einthoven.results import Quality
+from numpy.typing import NDArray
+
+from einthoven_conversion.architecture import Weights, features
+from einthoven_conversion.datasets import Record, read_signals
+from einthoven_conversion.recipe import Recipe
+
+BATCH = 64
+
+
+class _Listener:
+    """A ``Runner`` that keeps what it is given and answers zeros."""
+
+    def __init__(self) -> None:
+        self.signals: list[NDArray[np.int8]] = []
+
+    def initial_state(self) -> State:
+        return ()
+
+    def step(self, signal: NDArray[np.int8], state: State) -> tuple[NDArray[np.int8], State]:
+        self.signals.append(signal)
+        return np.zeros(HEADS, np.int8), state
+
+
+def float_logits(
+    weights: Weights, recipe: Recipe, model: Model, folder: Path, records: Sequence[Record]
+) -> NDArray[np.float64]:
+    """Pooled float logits [records, 4], zeros for a record without a pooled second."""
+    windows: list[NDArray[np.int8]] = []
+    owners: list[int] = []
+    pooled: list[NDArray[np.bool_]] = []
+    for position, samples_uv in read_signals(folder, records):
+        listener = _Listener()
+        analysis = analyze_record(model, listener, samples_uv, records[position].sampling_rate_hz)
+        taken = 0
+        for window in analysis.windows:
+            count = len(window.steps)
+            padded = np.zeros((WINDOW_S, MODEL_RATE_HZ), np.int8)
+            mask = np.zeros(WINDOW_S, np.bool_)
+            for i, step in enumerate(window.steps):
+                padded[i] = listener.signals[taken + i]
+                mask[i] = not step.quality & (Quality.GAP | Quality.FLAT)
+            taken += count
+            windows.append(padded)
+            owners.append(position)
+            pooled.append(mask)
+    heads = _heads(weights, recipe, np.stack(windows))
+    logits = np.zeros((len(records), CLASSES))
+    owner = np.array(owners)
+    for position in range(len(records)):
+        mine = np.flatnonzero(owner == position)
+        seen = np.concatenate([heads[i][pooled[i]] for i in mine])
+        if len(seen):
+            logits[position] = seen[:, :CLASSES].mean(axis=0)
+            if recipe.use_max_head:
+                logits[position] += seen[:, CLASSES:].max(axis=0)
+    return logits
+
+
+def _heads(weights: Weights, recipe: Recipe, windows: NDArray[np.int8]) -> NDArray[np.float32]:
+    statistics = [(weights[f"mean_{i}"], weights[f"variance_{i}"]) for i in range(len(recipe.layers))]
+
+    def heads(part: object) -> object:
+        second_features, _ = features(part, weights, recipe, statistics)
+        return second_features @ weights["head_kernel"] + weights["head_offset"]
+
+    compiled = tf.function(heads, jit_compile=True)
+    padded = np.concatenate([windows, np.zeros((-len(windows) % BATCH, *windows.shape[1:]), np.int8)])
+    parts = [compiled(tf.constant(padded[i : i + BATCH].astype(np.float32))).numpy() for i in range(0, len(padded), BATCH)]
+    return np.concatenate(parts)[: len(windows)]

@@ -1,0 +1,1 @@
+"""The demo: the whole path from an ECG to a result in the cloud."""

@@ -1,0 +1,80 @@
+"""Einthoven: single-lead ECG in; a calibrated, explained and signed risk out, on the device.
+
+The public face of the SDK is what this module exports; everything else may change between minor versions::
+
+    from einthoven import FileKeyProvider, Session, SqlCipherStore, load_model
+
+    store = SqlCipherStore.open("ecg.db", FileKeyProvider("ecg.key", create=True))
+    with store, Session.open(load_model(), store, sampling_rate_hz=300) as session:
+        for event in session.push(samples_uv):
+            ...
+
+It is not a medical device.
+"""
+
+from einthoven.clock import FixedClock, SystemClock
+from einthoven.enrolling import enroll
+from einthoven.errors import EinthovenError
+from einthoven.events import (
+    Event,
+    GapFound,
+    OverlapDropped,
+    QualityChanged,
+    RiskChanged,
+    SecondAnalyzed,
+    StoreFailed,
+    WindowAnalyzed,
+)
+from einthoven.key_provider_file import FileKeyProvider
+from einthoven.keys import StaticKeyProvider
+from einthoven.models import Model, load_model
+from einthoven.replaying import Replay, ReplayOutcome, replay, replay_all
+from einthoven.results import InconclusiveReason, Quality, Rhythm, RiskTier, WindowResult
+from einthoven.risk import Evidence, RiskAssessment, assess
+from einthoven.session import Recording, Session, analyze
+from einthoven.source_simulated import SimulatedSource
+from einthoven.sources import open_source
+from einthoven.store_sqlcipher import SqlCipherStore
+from einthoven.syncing import SyncReport, sync
+from einthoven_protocol.messages import AnnotationRow, ResultId
+
+__all__ = [
+    "AnnotationRow",
+    "EinthovenError",
+    "Event",
+    "Evidence",
+    "FileKeyProvider",
+    "FixedClock",
+    "GapFound",
+    "InconclusiveReason",
+    "Model",
+    "OverlapDropped",
+    "Quality",
+    "QualityChanged",
+    "Recording",
+    "Replay",
+    "ReplayOutcome",
+    "ResultId",
+    "Rhythm",
+    "RiskAssessment",
+    "RiskChanged",
+    "RiskTier",
+    "SecondAnalyzed",
+    "Session",
+    "SimulatedSource",
+    "SqlCipherStore",
+    "StaticKeyProvider",
+    "StoreFailed",
+    "SyncReport",
+    "SystemClock",
+    "WindowAnalyzed",
+    "WindowResult",
+    "analyze",
+    "assess",
+    "enroll",
+    "load_model",
+    "open_source",
+    "replay",
+    "replay_all",
+    "sync",
+]

@@ -1,0 +1,215 @@
+"""The `einthoven` command: analyze, enroll, sync, status, replay.
+
+It deliberately contains no logic of its own: it opens things, calls the SDK, and shows what came back
+(``cli_render``). With ``--json`` standard output holds one JSON document and nothing else.
+
+Exit status: 0 done; 2-9 as in ``einthoven.errors``; 1 anything unforeseen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Final
+
+from einthoven.errors import EinthovenError, InputError, NoUsableSignal, ReplayMismatch
+
+try:
+    import typer
+    from rich.console import Console
+except ImportError:  # the bare install is what a phone carries
+    sys.exit("einthoven: the command needs two more packages; run: pip install 'einthoven[cli]'")
+
+from einthoven import cli_render as render
+from einthoven.enrolling import enroll as enroll_device
+from einthoven.identity import find_identity
+from einthoven.key_provider_file import FileKeyProvider
+from einthoven.models import load_model
+from einthoven.replaying import ReplayOutcome, replay_all
+from einthoven.replaying import replay as replay_one
+from einthoven.runner_litert import LiteRtRunner
+from einthoven.session import Recording
+from einthoven.session import analyze as analyze_source
+from einthoven.sources import open_source
+from einthoven.store_memory import MemoryStore
+from einthoven.store_sqlcipher import SqlCipherStore
+from einthoven.syncing import sync as sync_store
+
+STORE_FILE: Final = "store.db"
+KEY_FILE: Final = "store.key"
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Analyse ECGs on this device, keep them encrypted, sync them. Not a medical device.",
+)
+_out = Console(highlight=False)
+_err = Console(stderr=True, highlight=False)
+
+
+def default_home() -> Path:
+    """Where this user's store is: ``$EINTHOVEN_HOME``, or the XDG data folder."""
+    chosen = os.environ.get("EINTHOVEN_HOME")
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "einthoven"
+
+
+Home = Annotated[Path, typer.Option("--home", help="Folder of the encrypted store.", default_factory=default_home)]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+ModelFolder = Annotated[
+    Path | None, typer.Option("--model", help="Folder of another model: rhythm.tflite, rhythm.json.")
+]
+
+
+@app.command()
+def analyze(
+    file: Annotated[Path, typer.Argument(help="A WFDB header (.hea), EDF, CSV or NPY file.")],
+    home: Home,
+    sampling_rate_hz: Annotated[
+        str | None, typer.Option(help="Samples a second, for files that do not say: 300, 512.617 or 1000/3.")
+    ] = None,
+    unit: Annotated[str | None, typer.Option(help="nV, uV, mV or V, for files that do not say.")] = None,
+    lead: Annotated[str | None, typer.Option(help="Which lead, where a file has several.")] = None,
+    store: Annotated[bool, typer.Option("--store/--no-store", help="Keep the results in the encrypted store.")] = True,
+    model_folder: ModelFolder = None,
+    as_json: Json = False,
+) -> None:
+    """Analyse an ECG file second by second and say what was found."""
+    rate = _rate(sampling_rate_hz)
+    source = open_source(file, sampling_rate_hz=rate, unit=unit, lead=lead)
+    model = load_model(folder=model_folder)
+    with _open(home, create=True) if store else MemoryStore() as kept:
+        recording = analyze_source(model, kept, source)
+    _require_signal(recording)
+    document = render.analysis_document(source, model, recording)
+    _show(document, as_json, lambda: render.show_analysis(_out, document))
+
+
+@app.command()
+def enroll(
+    code: Annotated[str, typer.Argument(help="The one-time code from your clinic; it begins with EIN1.")],
+    home: Home,
+    as_json: Json = False,
+) -> None:
+    """Enrol this device with a server, once."""
+    with _open(home, create=True) as store:
+        identity = asyncio.run(enroll_device(store, code))
+    document = render.identity_document(identity)
+    _show(document, as_json, lambda: render.show_identity(_out, document))
+
+
+@app.command()
+def sync(home: Home, as_json: Json = False) -> None:
+    """Send what waits, fetch what is new, compare digests."""
+    with _open(home, create=False) as store:
+        report = asyncio.run(sync_store(store))
+    document = render.sync_document(report)
+    _show(document, as_json, lambda: render.show_sync(_out, document))
+
+
+@app.command()
+def status(home: Home, as_json: Json = False) -> None:
+    """Say what the store holds, what waits, what was refused and why."""
+    with _open(home, create=False) as store:
+        document = render.status_document(find_identity(store), store.stats(), store.sync_state())
+    _show(document, as_json, lambda: render.show_status(_out, document))
+
+
+@app.command()
+def replay(
+    home: Home,
+    counter: Annotated[int | None, typer.Argument(help="Which result; all of them, if not given.", min=1)] = None,
+    model_folder: ModelFolder = None,
+    as_json: Json = False,
+) -> None:
+    """Recompute results from their stored signal and compare them bit for bit."""
+    model = load_model(folder=model_folder)
+    runner = LiteRtRunner(model)
+    with _open(home, create=False) as store:
+        if counter is None:
+            replays = list(replay_all(model, store, runner=runner))
+        else:
+            stored = store.result(counter)
+            if stored is None:
+                raise InputError(f"there is no result {counter}", "see `einthoven status` for how many there are")
+            replays = [replay_one(model, store, stored, runner=runner)]
+    document = render.replay_document(replays)
+    _show(document, as_json, lambda: render.show_replay(_out, document))
+    differing = [one.stored.counter for one in replays if one.outcome is ReplayOutcome.DIFFERENT]
+    if differing:
+        raise ReplayMismatch(
+            f"{len(differing)} of {len(replays)} results do not replay (first: {differing[0]})",
+            "keep the store as it is and report the result, the model and this version",
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the one place where an error becomes a line and an exit status."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        app(arguments, standalone_mode=False)
+    except EinthovenError as problem:
+        if "--json" in arguments:
+            render.print_json({"error": type(problem).__name__, "problem": problem.problem, "remedy": problem.remedy})
+        _err.print(f"einthoven: {problem}", markup=False, soft_wrap=True)
+        return problem.exit_status
+    except typer.Exit as end:
+        return end.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        _err.print("einthoven: stopped", markup=False)
+        return 130
+    except Exception as problem:
+        if not hasattr(problem, "format_message"):  # only click's own usage errors have one
+            raise
+        _err.print(f"einthoven: {problem.format_message()}; see `einthoven --help`", markup=False, soft_wrap=True)
+        return InputError.exit_status
+    return 0
+
+
+def _open(home: Path, *, create: bool) -> SqlCipherStore:
+    if not create and not (home / STORE_FILE).exists():
+        raise InputError(f"there is no store in {home}", "analyse a file first, or say --home")
+    keys = FileKeyProvider(home / KEY_FILE, create=create and not (home / STORE_FILE).exists())
+    return SqlCipherStore.open(home / STORE_FILE, keys, create=create)
+
+
+def _rate(text: str | None) -> Fraction | None:
+    if text is None:
+        return None
+    try:
+        return Fraction(text)
+    except (ValueError, ZeroDivisionError) as problem:
+        raise InputError(f"{text!r} is no sampling rate", "give samples a second: 300, 512.617 or 1000/3") from problem
+
+
+def _require_signal(recording: Recording) -> None:
+    """Refuse to end well on a record without one usable second.
+
+    Raises:
+        NoUsableSignal: There is none.
+    """
+    if any(result.usable_s for result in recording.results):
+        return
+    found = sorted({flag.name.lower() for result in recording.results for flag in result.quality if flag.name})
+    seconds = sum(result.duration_ms for result in recording.results) / 1000
+    why = " and ".join(found) or "too short"
+    raise NoUsableSignal(
+        f"no usable signal in {seconds:.0f} s ({why})", "check electrodes, unit and sampling rate, then record again"
+    )
+
+
+def _show(document: object, as_json: bool, show: Callable[[], None]) -> None:
+    if as_json:
+        render.print_json(document)
+    else:
+        show()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,260 @@
+"""How the `einthoven` command shows things: one JSON document each, and the same for people with rich.
+
+Pure but for the printing. A document is made first and shown second, so that both say the same.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from einthoven.identity import Identity
+from einthoven.models import Model
+from einthoven.ports import Source, StoreStats, SyncState
+from einthoven.replaying import Replay, ReplayOutcome
+from einthoven.results import InconclusiveReason, Quality, Rhythm, RiskTier, WindowResult
+from einthoven.risk import RiskAssessment
+from einthoven.session import Recording
+from einthoven.syncing import SyncReport
+from einthoven_protocol.messages import RejectReason, VerdictCode
+
+NOT_A_DEVICE = "Not a medical device. A clinician has to confirm every finding."
+RHYTHM_TEXT = {
+    Rhythm.NORMAL: "normal sinus rhythm",
+    Rhythm.AF: "atrial fibrillation",
+    Rhythm.OTHER: "other rhythm",
+    Rhythm.NOISE: "noise",
+}
+_COLOUR = {"routine": "green", "elevated": "yellow", "urgent": "bold red", "inconclusive": "dim"}
+_SHOWN_WINDOWS = 40
+"""Windows listed for people; the rest are counted."""
+
+Document = dict[str, Any]
+
+
+def print_json(document: object) -> None:
+    """Write one JSON document and a newline to standard output."""
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n")
+
+
+def result_document(result: WindowResult) -> Document:
+    """Return one result with names instead of numbers."""
+    return {
+        "counter": result.counter,
+        "started_at": _utc(result.started_at_ms),
+        "duration_s": result.duration_ms / 1000,
+        "analysed_s": result.n_steps,
+        "usable_s": result.usable_s,
+        "quality": _flags(result.quality),
+        "rhythm": result.rhythm.name.lower(),
+        "confidence": result.confidence_permille / 1000,
+        "logits": list(result.logits),
+        "tier": result.tier.name.lower(),
+        "reason": None if result.reason is InconclusiveReason.NONE else result.reason.name.lower(),
+        "model_sha256": result.model_digest.hex(),
+        "front_end_version": result.front_end_version,
+        "segment_sha256": result.segment_digest.hex(),
+    }
+
+
+def assessment_document(assessment: RiskAssessment) -> Document:
+    """Return a recording's tier with its evidence."""
+    return {
+        "tier": assessment.tier.name.lower(),
+        "windows": assessment.windows,
+        "conclusive_windows": assessment.conclusive,
+        "af_burden": None if assessment.af_burden_permille is None else assessment.af_burden_permille / 1000,
+        "inconclusive": {reason.name.lower(): count for reason, count in sorted(assessment.inconclusive.items())},
+        "evidence": [
+            {
+                "rule": found.rule,
+                "tier": found.tier.name.lower(),
+                "statement": found.statement,
+                "source": found.source,
+                "windows": list(found.counters),
+            }
+            for found in assessment.evidence
+        ],
+    }
+
+
+def analysis_document(source: Source, model: Model, recording: Recording) -> Document:
+    """Return a whole analysis."""
+    return {
+        "record": source.name,
+        "simulated": source.simulated,
+        "sampling_rate_hz": float(source.sampling_rate_hz),
+        "model_sha256": model.digest.hex(),
+        "front_end_version": model.front_end_version,
+        "assessment": assessment_document(recording.assessment),
+        "windows": [result_document(result) for result in recording.results],
+        "notice": NOT_A_DEVICE,
+    }
+
+
+def show_analysis(out: Console, document: Document) -> None:
+    """Show an analysis: the tier, why, and a line a window."""
+    assessment = document["assessment"]
+    simulated = " (simulated)" if document["simulated"] and "simulated" not in document["record"].lower() else ""
+    out.print(f"{document['record']}{simulated}, {document['sampling_rate_hz']:g} Hz", markup=False)
+    table = Table(box=None, pad_edge=False)
+    for name in ("window", "time (UTC)", "length", "rhythm", "confidence", "tier"):
+        table.add_column(name)
+    for window in document["windows"][:_SHOWN_WINDOWS]:
+        tier = window["tier"] + (f": {window['reason'].replace('_', ' ')}" if window["reason"] else "")
+        colour = _COLOUR[window["tier"]]
+        table.add_row(
+            str(window["counter"]),
+            window["started_at"][11:19],
+            f"{window['duration_s']:.0f} s",
+            RHYTHM_TEXT[Rhythm[window["rhythm"].upper()]],
+            f"{window['confidence']:.2f}",
+            f"[{colour}]{tier}[/]",
+        )
+    out.print(table)
+    if (hidden := len(document["windows"]) - _SHOWN_WINDOWS) > 0:
+        out.print(f"... and {hidden} more windows (--json lists them all)")
+    tier = assessment["tier"]
+    of = f"{assessment['conclusive_windows']} of {assessment['windows']} windows conclusive"
+    out.print(f"\nRisk tier: [{_COLOUR[tier]}]{tier}[/] ({of})")
+    for found in assessment["evidence"]:
+        out.print(f"  - {found['statement']}", markup=False)
+    for reason, count in assessment["inconclusive"].items():
+        out.print(f"  - inconclusive, {reason.replace('_', ' ')}: {count} windows", markup=False)
+    out.print(f"[dim]{NOT_A_DEVICE}[/]")
+
+
+def identity_document(identity: Identity) -> Document:
+    """Return what may be shown of an enrolment: no key."""
+    return {"device_id": identity.device_id, "device_alias": identity.device_alias, "server": identity.url}
+
+
+def show_identity(out: Console, document: Document) -> None:
+    """Show an enrolment."""
+    out.print(f"Enrolled with {document['server']} as device {document['device_id']}.", markup=False)
+
+
+def state_document(state: SyncState) -> Document:
+    """Return where a store stands with its server."""
+    return {
+        "epoch": state.epoch,
+        "acknowledged": state.acknowledged,
+        "waiting": state.waiting,
+        "refused": [
+            {"counter": one.counter, "verdict": _name(VerdictCode, one.code), "reason": _name(RejectReason, one.reason)}
+            for one in state.refused
+        ],
+        "last_exchange": None if state.last_exchange_ms is None else _utc(state.last_exchange_ms),
+        "digest": f"{state.digest.count}:{state.digest.total:032x}",
+        "digests_equal": state.last_digest_equal,
+    }
+
+
+def sync_document(report: SyncReport) -> Document:
+    """Return what a sync did."""
+    return {
+        "round_trips": report.round_trips,
+        "results_up": report.results_up,
+        "annotations_up": report.annotations_up,
+        "annotations_down": report.annotations_down,
+        "refused": report.refused,
+        "body_bytes_up": report.bytes_up,
+        "body_bytes_down": report.bytes_down,
+        "body_bytes_per_result": report.bytes_per_result,
+        "state": state_document(report.state),
+    }
+
+
+def show_sync(out: Console, document: Document) -> None:
+    """Show a sync in a few lines."""
+    each = document["body_bytes_per_result"]
+    per_row = "" if each is None else f", {each:.1f} B a result"
+    trips = document["round_trips"]
+    out.print(
+        f"{document['results_up']} results and {document['annotations_up']} annotations up, "
+        f"{document['annotations_down']} annotations down in {trips} round trip{'s' if trips > 1 else ''}: "
+        f"{document['body_bytes_up']} B up{per_row}, {document['body_bytes_down']} B down."
+    )
+    _show_state(out, document["state"])
+
+
+def status_document(identity: Identity | None, stats: StoreStats, state: SyncState) -> Document:
+    """Return what a store holds and where it stands."""
+    return {
+        "device": None if identity is None else identity_document(identity),
+        "store": {
+            "results": stats.results,
+            "annotations": stats.annotations,
+            "segments": stats.segments,
+            "segment_bytes": stats.segment_bytes,
+            "file_bytes": stats.file_bytes,
+        },
+        "sync": state_document(state),
+    }
+
+
+def show_status(out: Console, document: Document) -> None:
+    """Show a store's status in a few lines."""
+    device, store = document["device"], document["store"]
+    out.print(f"Device: {device['device_id']} at {device['server']}" if device else "Device: not enrolled")
+    out.print(
+        f"Store: {store['results']} results, {store['annotations']} annotations, "
+        f"{store['segments']} signal segments ({store['segment_bytes']:,} B), {store['file_bytes']:,} B encrypted file"
+    )
+    _show_state(out, document["sync"])
+
+
+def _show_state(out: Console, state: Document) -> None:
+    equal = {True: "equal on both sides", False: "NOT equal: sync again", None: "not compared yet"}
+    out.print(f"Waiting: {state['waiting']}; last exchange: {state['last_exchange'] or 'never'}")
+    out.print(f"Digest {state['digest']}: {equal[state['digests_equal']]}")
+    for one in state["refused"]:
+        out.print(f"Refused: result {one['counter']} ({one['verdict']}, {one['reason']})", markup=False)
+
+
+def replay_document(replays: Sequence[Replay]) -> Document:
+    """Return what replaying found."""
+    return {
+        "replayed": len(replays),
+        "same": sum(one.outcome is ReplayOutcome.SAME for one in replays),
+        "results": [
+            {"counter": one.stored.counter, "outcome": one.outcome.value, "differing": list(one.differing)}
+            for one in replays
+        ],
+    }
+
+
+def show_replay(out: Console, document: Document) -> None:
+    """Show how many replayed, and each that did not."""
+    out.print(f"{document['same']} of {document['replayed']} results replay bit for bit from their stored signal.")
+    for one in document["results"]:
+        if one["outcome"] != ReplayOutcome.SAME:
+            fields = f" ({', '.join(one['differing'])})" if one["differing"] else ""
+            out.print(f"  result {one['counter']}: {one['outcome'].replace('_', ' ')}{fields}", markup=False)
+
+
+def tier_style(tier: RiskTier) -> str:
+    """Return the rich style of a tier."""
+    return _COLOUR[tier.name.lower()]
+
+
+def _utc(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds")
+
+
+def _flags(quality: Quality) -> list[str]:
+    return [flag.name.lower() for flag in quality if flag.name]
+
+
+def _name(kind: type[VerdictCode] | type[RejectReason], value: int) -> str:
+    """Return an enum's name; a newer server may send one that this version does not know."""
+    try:
+        return kind(value).name.lower()
+    except ValueError:
+        return f"unknown_{value}"

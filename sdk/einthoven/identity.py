@@ -1,0 +1,83 @@
+"""Who this device is to its server: keys, pinned authority, addresses. Kept only inside the encrypted store.
+
+It deliberately never prints itself: ``repr`` shows the device id and nothing that opens anything.
+
+Invariants:
+    1. The signing key is made on the device and never leaves it.
+    2. An identity is stored whole or not at all.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from einthoven.errors import NotEnrolled, StoreIOError
+from einthoven.ports import Store
+
+IDENTITY_SETTING: Final = "identity"
+SYNC_KEY_SETTING: Final = "sync_key"
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """A device's enrolment.
+
+    Attributes:
+        device_id: UUID the server gave.
+        device_alias: Small integer the server gave; part of every row's identity.
+        url: The server's base URL, https.
+        ca_pem: The pinned certificate authority, PEM.
+        signing_key: Ed25519 private key, 32 raw bytes.
+        tenant: Opaque tenant id.
+        patient_id: Opaque patient id.
+    """
+
+    device_id: str
+    device_alias: int
+    url: str
+    ca_pem: str
+    signing_key: bytes
+    tenant: str
+    patient_id: str
+
+    def __repr__(self) -> str:
+        return f"Identity(device_id={self.device_id!r})"
+
+    def sign(self, message: bytes) -> bytes:
+        """Return the Ed25519 signature of ``message``, 64 bytes."""
+        return Ed25519PrivateKey.from_private_bytes(self.signing_key).sign(message)
+
+
+def save_identity(store: Store, identity: Identity, sync_key: bytes) -> None:
+    """Keep an enrolment in the store; the identity last, so that it is there only when all is."""
+    store.put_setting(SYNC_KEY_SETTING, sync_key)
+    store.put_setting(IDENTITY_SETTING, msgspec.msgpack.encode(identity))
+
+
+def find_identity(store: Store) -> Identity | None:
+    """Return the store's enrolment, or None.
+
+    Raises:
+        StoreIOError: It is there but can't be read.
+    """
+    raw = store.setting(IDENTITY_SETTING)
+    if raw is None:
+        return None
+    try:
+        return msgspec.msgpack.decode(raw, type=Identity)
+    except msgspec.MsgspecError as problem:
+        raise StoreIOError("the stored enrolment can't be read", "enrol the device again with a new code") from problem
+
+
+def load_identity(store: Store) -> Identity:
+    """Return the store's enrolment.
+
+    Raises:
+        NotEnrolled: There is none.
+    """
+    identity = find_identity(store)
+    if identity is None:
+        raise NotEnrolled("this device is not enrolled", "get a code from your clinic and run `einthoven enroll CODE`")
+    return identity

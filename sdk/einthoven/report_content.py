@@ -1,0 +1,238 @@
+"""What a report shows. Values only; ``report.render_report`` turns them into a page.
+
+It deliberately holds no patient's name and asks for none. Texts may come from anywhere: the page escapes them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from einthoven.results import InconclusiveReason, Rhythm, RiskTier, WindowResult
+from einthoven.risk import RiskAssessment
+
+RHYTHM_WORDS: Final = {
+    Rhythm.NORMAL: "Normal sinus rhythm",
+    Rhythm.AF: "Atrial fibrillation",
+    Rhythm.OTHER: "Other rhythm",
+    Rhythm.NOISE: "Too noisy",
+}
+RHYTHM_CODES: Final = {Rhythm.NORMAL: "N", Rhythm.AF: "AF", Rhythm.OTHER: "O", Rhythm.NOISE: "~"}
+TIER_WORDS: Final = {
+    RiskTier.INCONCLUSIVE: "Inconclusive",
+    RiskTier.ROUTINE: "Routine",
+    RiskTier.ELEVATED: "Elevated",
+    RiskTier.URGENT: "Urgent",
+}
+REASON_WORDS: Final = {
+    InconclusiveReason.NONE: "",
+    InconclusiveReason.POOR_SIGNAL: "poor signal",
+    InconclusiveReason.TOO_SHORT: "too short",
+    InconclusiveReason.LOW_CONFIDENCE: "low confidence",
+    InconclusiveReason.OUT_OF_DISTRIBUTION: "unlike anything the model was trained on",
+    InconclusiveReason.RATE_OUT_OF_RANGE: "heart rate out of range",
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trace:
+    """A stretch of ECG as it was received.
+
+    Attributes:
+        started_at_ms: UTC of the first sample, ms since 1970.
+        sampling_rate_hz: Samples a second, exact.
+        samples_uv: int32 [n] microvolts, ``MISSING_UV`` where none was received.
+    """
+
+    started_at_ms: int
+    sampling_rate_hz: Fraction
+    samples_uv: NDArray[np.int32] = field(repr=False)
+
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds."""
+        return float(self.samples_uv.size / self.sampling_rate_hz)
+
+    def cut(self, from_ms: int, duration_ms: int) -> Trace:
+        """The part from a UTC instant on, clipped to what there is."""
+        first = max(0, round((from_ms - self.started_at_ms) * self.sampling_rate_hz / 1000))
+        last = max(first, first + round(duration_ms * self.sampling_rate_hz / 1000))
+        at_ms = self.started_at_ms + round(first * 1000 / self.sampling_rate_hz)
+        return Trace(at_ms, self.sampling_rate_hz, self.samples_uv[first:last])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Strip:
+    """One window's ECG, drawn in full on paper.
+
+    Attributes:
+        heading: What it is an example of.
+        result: The window's verdict.
+        trace: Its signal.
+    """
+
+    heading: str
+    result: WindowResult
+    trace: Trace
+
+
+@dataclass(frozen=True, slots=True)
+class EventLine:
+    """One line of the events table.
+
+    Attributes:
+        at_ms: UTC, ms since 1970.
+        what: What happened, in a few words.
+        detail: The rest.
+        tier: The tier it led to, if it led to one.
+    """
+
+    at_ms: int
+    what: str
+    detail: str = ""
+    tier: RiskTier | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One number with what it means.
+
+    Attributes:
+        label: Its name.
+        value: The number with its unit.
+        basis: What it rests on: the n, the file, the method.
+    """
+
+    label: str
+    value: str
+    basis: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotationLine:
+    """What a clinician said of a window, as it came back to the device.
+
+    Attributes:
+        counter: The window.
+        author: Opaque id of the author.
+        rhythm: The rhythm they see; may be empty.
+        comment: Their words; may be empty.
+    """
+
+    counter: int
+    author: str
+    rhythm: str
+    comment: str
+
+
+@dataclass(frozen=True, slots=True)
+class SyncFigures:
+    """One exchange with the server.
+
+    Attributes:
+        rows: Rows pushed and pulled.
+        bytes_up: Bytes of the request's body.
+        bytes_down: Bytes of the response's body.
+        round_trips: Requests it took.
+        device_digest: Digest over all rows on the device, hex.
+        server_digest: Digest over the same on the server, hex.
+    """
+
+    rows: int
+    bytes_up: int
+    bytes_down: int
+    round_trips: int
+    device_digest: str
+    server_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayVerdict:
+    """Whether stored results come out the same again from their stored segments.
+
+    Attributes:
+        replayed: Results replayed.
+        identical: How many were the same bit for bit.
+        model_digest: SHA-256 of the model that was run, hex.
+    """
+
+    replayed: int
+    identical: int
+    model_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class FhirDocument:
+    """A FHIR resource as the server returned it.
+
+    Attributes:
+        heading: What it is.
+        json_text: Its JSON, indented.
+    """
+
+    heading: str
+    json_text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ReportContent:
+    """Everything on the page.
+
+    Attributes:
+        title: The page's heading.
+        source_name: Name of the source.
+        simulated: Whether no heart was involved; then it says so in every place that shows a result.
+        generated_at_ms: UTC of the report, ms since 1970.
+        recording: The whole recording; drawn as an envelope.
+        windows: Every window's verdict in order.
+        assessment: What they add up to.
+        strips: Windows drawn in full (see ``choose_strips``).
+        events: The events table.
+        annotations: Clinicians' notes.
+        storage: Figures on the encrypted store.
+        sync: Figures of the exchange, where there was one.
+        replay: The replay's verdict, where there was one.
+        model: Figures on the model, each with the n behind it.
+        fhir: Resources to show.
+    """
+
+    title: str
+    source_name: str
+    simulated: bool
+    generated_at_ms: int
+    recording: Trace
+    windows: tuple[WindowResult, ...]
+    assessment: RiskAssessment
+    strips: tuple[Strip, ...] = ()
+    events: tuple[EventLine, ...] = ()
+    annotations: tuple[AnnotationLine, ...] = ()
+    storage: tuple[Figure, ...] = ()
+    sync: SyncFigures | None = None
+    replay: ReplayVerdict | None = None
+    model: tuple[Figure, ...] = ()
+    fhir: tuple[FhirDocument, ...] = ()
+
+
+def choose_strips(recording: Trace, windows: Sequence[WindowResult]) -> tuple[Strip, ...]:
+    """Choose what a reader wants to see first: one window of each kind of verdict, in order of time.
+
+    Of each rhythm it is the most certain conclusive window, and of the inconclusive ones the first.
+    """
+    chosen: dict[str, WindowResult] = {}
+    for result in windows:
+        if result.tier is RiskTier.INCONCLUSIVE:
+            chosen.setdefault("Inconclusive", result)
+            continue
+        heading = RHYTHM_WORDS[result.rhythm]
+        best = chosen.get(heading)
+        if best is None or result.confidence_permille > best.confidence_permille:
+            chosen[heading] = result
+    by_time = sorted(chosen.items(), key=lambda item: item[1].started_at_ms)
+    return tuple(
+        Strip(heading, result, recording.cut(result.started_at_ms, result.duration_ms)) for heading, result in by_time
+    )

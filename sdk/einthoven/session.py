@@ -1,0 +1,340 @@
+"""A session: samples in, typed events out, everything kept in the encrypted store as it goes.
+
+It deliberately does no signal processing (``analysis``), no risk rules (``risk``), no storage (``Store``) and no
+networking (``syncing``): it puts them in order.
+
+Invariants:
+    1. A window's verdict and its signal are durable before its ``WindowAnalyzed`` event is returned. What the store
+       can't take is kept (``MAX_UNSAVED_WINDOWS`` at most), said in a ``StoreFailed`` event, and tried again.
+    2. The events and results of a recording do not depend on how its samples were chunked.
+    3. Each window starts from a fresh front end and model state, so its segment alone replays its result.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from einthoven.analysis import Runner, StepOutput, WindowAnalysis, WindowAnalyzer, window_stop
+from einthoven.clock import SystemClock
+from einthoven.errors import InputError, StoreError
+from einthoven.events import (
+    Event,
+    GapFound,
+    OverlapDropped,
+    QualityChanged,
+    RiskChanged,
+    SecondAnalyzed,
+    StoreFailed,
+    WindowAnalyzed,
+)
+from einthoven.models import Model
+from einthoven.ports import MISSING_UV, Clock, Segment, Source, Store
+from einthoven.results import InconclusiveReason, Quality, Rhythm, RiskTier, WindowResult
+from einthoven.risk import RiskAssessment, RiskTally, window_tier
+from einthoven.runner_litert import LiteRtRunner
+from einthoven.samples import as_microvolts
+from einthoven.segments import segment_digest
+from einthoven.timeline import Timeline
+
+MAX_PUSH_SAMPLES = 50_000_000
+"""Samples that one push may hold: 13 hours at 1000 Hz."""
+MAX_UNSAVED_WINDOWS = 120
+"""Windows kept in memory while the store refuses them: an hour; the oldest go first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A whole recording's analysis.
+
+    Attributes:
+        results: One a window, in order.
+        assessment: What they add up to.
+    """
+
+    results: tuple[WindowResult, ...]
+    assessment: RiskAssessment
+
+
+class Session:
+    """Analyses one stream of ECG; a context manager, sync and async.
+
+    Safe to use from several threads; calls are served one at a time. Use :meth:`open`.
+    """
+
+    def __init__(self, model: Model, store: Store, runner: Runner, rate: Fraction, started_at_ms: int) -> None:
+        self._model = model
+        self._store = store
+        self._runner = runner
+        self._rate = rate
+        self._timeline = Timeline(rate, started_at_ms)
+        self._window_start = 0
+        self._windows = 0
+        self._window_stop = window_stop(1, rate)
+        self._collected: list[NDArray[np.int32]] = []
+        self._collected_samples = 0
+        self._analyzer = self._fresh_analyzer()
+        self._tally = RiskTally()
+        self._quality = Quality.USABLE
+        self._tier = RiskTier.INCONCLUSIVE
+        self._placed = 0
+        self._unsaved: list[tuple[WindowResult, Segment]] = []
+        self._closed = False
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(
+        cls,
+        model: Model,
+        store: Store,
+        *,
+        sampling_rate_hz: Fraction | int,
+        started_at_ms: int | None = None,
+        clock: Clock | None = None,
+        runner: Runner | None = None,
+    ) -> Self:
+        """Begin a recording.
+
+        Args:
+            model: A verified model (``einthoven.load_model()``).
+            store: Where results and signal are kept.
+            sampling_rate_hz: Samples a second, exact, 100-1000.
+            started_at_ms: UTC of the first sample, ms since 1970; now, if not given.
+            clock: Tells now; the system's, if not given.
+            runner: Runs the model; LiteRT, if not given.
+
+        Raises:
+            SamplingRateError: The rate is outside the supported range.
+            ModelError: The model can't be run.
+        """
+        if started_at_ms is None:
+            started_at_ms = (clock or SystemClock()).now_ms()
+        rate = Fraction(sampling_rate_hz)
+        return cls(model, store, runner or LiteRtRunner(model), rate, started_at_ms)
+
+    @property
+    def assessment(self) -> RiskAssessment:
+        """What the windows so far add up to."""
+        return self._tally.assessment()
+
+    def push(self, samples: ArrayLike, at: int | None = None) -> list[Event]:
+        """Take the next samples.
+
+        Args:
+            samples: [n] microvolts, integers or floats; NaN or ``MISSING_UV`` where none was received.
+            at: UTC of the first sample, ms since 1970; directly after what came before, if not given.
+
+        Returns:
+            What happened, in order.
+
+        Raises:
+            InputError: Not a flat sequence of numbers, too long, or the session is closed.
+        """
+        packet = as_microvolts(samples, max_samples=MAX_PUSH_SAMPLES)
+        with self._lock:
+            self._require_open()
+            events: list[Event] = []
+            placement = self._timeline.place(at, len(packet))
+            if placement.restart and at is not None:
+                events += self._restart(at)
+            elif placement.missing:
+                missing_ms = int(placement.missing * 1000 / self._rate)
+                events.append(GapFound(self._timeline.next_ms, missing_ms))
+                events += self._take(np.full(placement.missing, MISSING_UV, dtype=np.int32))
+            elif placement.drop and at is not None:
+                events.append(OverlapDropped(at, int(placement.drop * 1000 / self._rate)))
+            events += self._take(packet[placement.drop :])
+            return events
+
+    async def push_async(self, samples: ArrayLike, at: int | None = None) -> list[Event]:
+        """As :meth:`push`, without blocking the event loop."""
+        return await asyncio.to_thread(self.push, samples, at)
+
+    def close(self) -> list[Event]:
+        """End the recording: the last, shorter window gets its verdict. Closing twice is allowed.
+
+        Raises:
+            StoreError: Something could not be stored; it is kept, and ``close`` can be tried again.
+        """
+        with self._lock:
+            if self._closed:
+                return []
+            events = self._finish_window() if self._collected_samples else self._save()
+            failed = next((event for event in events if isinstance(event, StoreFailed)), None)
+            if failed is not None:
+                raise failed.error
+            self._closed = True
+            return events
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self.close)
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise InputError("the session is closed", "open a new one to go on recording")
+
+    def _fresh_analyzer(self) -> WindowAnalyzer:
+        return WindowAnalyzer(self._model, self._runner, self._rate)
+
+    def _restart(self, at_ms: int) -> list[Event]:
+        events: list[Event] = []
+        late_ms = at_ms - self._timeline.next_ms
+        if late_ms > 0 and self._timeline.next_ms:
+            events.append(GapFound(self._timeline.next_ms, late_ms))
+        if self._collected_samples:
+            events += self._finish_window()
+        self._timeline = Timeline(self._rate, at_ms)
+        self._placed = self._window_start = self._windows = 0
+        self._window_stop = window_stop(1, self._rate)
+        return events
+
+    def _take(self, samples: NDArray[np.int32]) -> list[Event]:
+        """Cut samples into windows; a chunk may end anywhere in one, or span many."""
+        events: list[Event] = []
+        while len(samples):
+            head = samples[: self._window_stop - self._placed]
+            samples = samples[len(head) :]
+            if self._collected_samples == 0:
+                self._window_start = self._placed
+            for step in self._analyzer.push(head):
+                events += self._second(step)
+            self._collected.append(head)
+            self._collected_samples += len(head)
+            self._placed += len(head)
+            self._timeline.advance(len(head))
+            if self._placed == self._window_stop:
+                self._windows += 1
+                self._window_stop = window_stop(self._windows + 1, self._rate)
+                events += self._finish_window()
+        return events
+
+    def _second(self, step: StepOutput) -> list[Event]:
+        at_ms = self._timeline.at_ms(self._window_start) + step.index * 1000
+        events: list[Event] = []
+        if step.quality != self._quality:
+            events.append(QualityChanged(at_ms, step.quality))
+            self._quality = step.quality
+        return [*events, SecondAnalyzed(at_ms, step.rhythm, step.quality)]
+
+    def _finish_window(self) -> list[Event]:
+        analysis = self._analyzer.finish()
+        samples = np.concatenate(self._collected)
+        samples.flags.writeable = False
+        segment = Segment(self._rate, samples)
+        started_at_ms = self._timeline.at_ms(self._window_start)
+        self._collected = []
+        self._collected_samples = 0
+        self._analyzer = self._fresh_analyzer()
+        self._unsaved.append((window_result(self._model, analysis, segment, started_at_ms), segment))
+        return self._save()
+
+    def _save(self) -> list[Event]:
+        """Store what waits, oldest first; what the store refuses waits on, in bounded memory."""
+        events: list[Event] = []
+        while self._unsaved:
+            verdict, segment = self._unsaved[0]
+            try:
+                result = self._store.append_window(verdict, segment)
+            except StoreError as problem:
+                dropped = len(self._unsaved) - MAX_UNSAVED_WINDOWS
+                del self._unsaved[: max(0, dropped)]
+                return [*events, StoreFailed(verdict.started_at_ms, problem, len(self._unsaved), max(0, dropped))]
+            del self._unsaved[0]
+            self._tally.add(result)
+            events += [WindowAnalyzed(result), *self._risk_change(result)]
+        return events
+
+    def _risk_change(self, result: WindowResult) -> list[Event]:
+        assessment = self._tally.assessment()
+        if assessment.tier is self._tier:
+            return []
+        change = RiskChanged(result.started_at_ms, assessment.tier, self._tier, assessment.evidence)
+        self._tier = assessment.tier
+        return [change]
+
+
+def window_result(model: Model, analysis: WindowAnalysis, segment: Segment, started_at_ms: int) -> WindowResult:
+    """Turn an analysis into the verdict that is stored; the same for a live window and for its replay."""
+    return WindowResult(
+        counter=0,
+        started_at_ms=started_at_ms,
+        duration_ms=int(len(segment.samples_uv) * 1000 / segment.sampling_rate_hz),
+        n_steps=analysis.n_steps,
+        usable_s=analysis.usable_s,
+        quality=analysis.quality,
+        rhythm=analysis.rhythm,
+        confidence_permille=analysis.confidence_permille,
+        logits=analysis.logits,
+        tier=window_tier(analysis.rhythm, analysis.reason),
+        reason=_reason(analysis),
+        model_digest=model.digest,
+        front_end_version=model.front_end_version,
+        segment_digest=segment_digest(segment),
+    )
+
+
+def _reason(analysis: WindowAnalysis) -> InconclusiveReason:
+    if analysis.reason is InconclusiveReason.NONE and analysis.rhythm is Rhythm.NOISE:
+        return InconclusiveReason.POOR_SIGNAL
+    return analysis.reason
+
+
+def analyze(
+    model: Model, store: Store, source: Source, *, started_at_ms: int | None = None, clock: Clock | None = None
+) -> Recording:
+    """Analyse a whole source by the same path as a live stream, and keep it in the store.
+
+    The source is read to its end before the first window is kept: one that breaks off leaves nothing behind.
+
+    Args:
+        model: A verified model.
+        store: Where results and signal are kept.
+        source: Where samples come from.
+        started_at_ms: UTC of the first sample where the source does not know it; now, if not given.
+        clock: Tells now; the system's, if not given.
+
+    Raises:
+        InputError: The source can't be read.
+        StoreError: The store can't keep the results.
+    """
+    begun = source.started_at_ms if source.started_at_ms is not None else started_at_ms
+    session = Session.open(model, store, sampling_rate_hz=source.sampling_rate_hz, started_at_ms=begun, clock=clock)
+    results: list[WindowResult] = []
+    with session:
+        for chunk in list(source.chunks()):
+            results += _verdicts(session.push(chunk))
+        results += _verdicts(session.close())
+    return Recording(tuple(results), session.assessment)
+
+
+def _verdicts(events: Sequence[Event]) -> list[WindowResult]:
+    """Only what a whole recording keeps: its seconds would fill memory on a day-long file.
+
+    Raises:
+        StoreError: A window could not be stored; a file, unlike a heart, can be analysed again later.
+    """
+    for event in events:
+        if isinstance(event, StoreFailed):
+            raise event.error
+    return [event.result for event in events if isinstance(event, WindowAnalyzed)]

@@ -1,0 +1,179 @@
+"""``Transport`` over HTTPS with aiohttp: pinned authority, signed requests, bounded answers.
+
+It deliberately does not retry (``syncing`` does), follow redirects, use proxies, or keep cookies.
+
+Invariants:
+    1. Nothing is sent before the server's certificate was checked against the pinned authority.
+    2. Every request is signed over its method, path and body (RFC 9421, RFC 9530).
+    3. Only ``TransportError`` leaves this module.
+"""
+
+from __future__ import annotations
+
+import secrets
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Final
+
+import aiohttp
+import msgspec
+
+from einthoven.clock import SystemClock
+from einthoven.errors import (
+    CertificateMismatch,
+    DeviceRefused,
+    ServerBusy,
+    ServerRejected,
+    ServerUnreachable,
+    TransportError,
+)
+from einthoven.identity import Identity
+from einthoven.ports import Clock
+from einthoven.tls import CIPHER, pinned_context
+from einthoven_protocol import http_signature, limits
+
+CONNECT_TIMEOUT_S: Final = 10.0
+TOTAL_TIMEOUT_S: Final = 60.0
+RETRY_AFTER_DEFAULT_S: Final = 5.0
+RETRY_AFTER_MAX_S: Final = 3600.0
+
+
+class HttpsTransport:
+    """One enrolled device's channel to its server.
+
+    Args:
+        identity: Who the device is.
+        clock: Tells now for signatures; the system's, if not given.
+    """
+
+    def __init__(self, identity: Identity, *, clock: Clock | None = None) -> None:
+        self._identity = identity
+        self._clock = clock or SystemClock()
+        self._client: aiohttp.ClientSession | None = None
+
+    async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> bytes:
+        """See ``Transport.post``."""
+        signed = {**headers, **self._signature(path, body)}
+        async with translated():
+            client = self._client or self._connect()
+            async with client.post(
+                self._identity.url + path, data=body, headers=signed, allow_redirects=False
+            ) as answer:
+                _require_cipher(answer)
+                return await read_answer(answer)
+
+    async def close(self) -> None:
+        """Release connections."""
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
+
+    def _connect(self) -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(ssl=pinned_context(self._identity.ca_pem), limit=2)
+        self._client = open_client(connector)
+        return self._client
+
+    def _signature(self, path: str, body: bytes) -> dict[str, str]:
+        digest = http_signature.content_digest(body)
+        parts = {
+            "created_s": self._clock.now_ms() // 1000,
+            "nonce": secrets.token_urlsafe(16),
+            "key_id": self._identity.device_id,
+        }
+        base = http_signature.signature_base("POST", path, digest, **parts)  # type: ignore[arg-type]
+        return {
+            "Content-Digest": digest,
+            "Signature-Input": http_signature.signature_input(**parts),  # type: ignore[arg-type]
+            "Signature": http_signature.signature_header(self._identity.sign(base)),
+        }
+
+
+def open_client(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+    """Return a client with this module's time limits and no state of its own."""
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=TOTAL_TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S),
+        headers={"User-Agent": "einthoven"},
+        auto_decompress=False,
+        trust_env=False,
+    )
+
+
+async def read_answer(answer: aiohttp.ClientResponse) -> bytes:
+    """Return the body of a 200 answer.
+
+    Raises:
+        TransportError: Any other status, or a body over the limit.
+    """
+    body = await answer.content.read(limits.MAX_RESPONSE_BYTES + 1)
+    if len(body) > limits.MAX_RESPONSE_BYTES:
+        raise ServerRejected(
+            f"the server's answer is over {limits.MAX_RESPONSE_BYTES} bytes", "check the server's address"
+        )
+    if answer.status == 200:
+        while more := await answer.content.read(limits.MAX_RESPONSE_BYTES + 1 - len(body)):
+            body += more
+            if len(body) > limits.MAX_RESPONSE_BYTES:
+                raise ServerRejected(
+                    f"the server's answer is over {limits.MAX_RESPONSE_BYTES} bytes", "check the server's address"
+                )
+        return body
+    raise _refusal(answer, body)
+
+
+class _ErrorBody(msgspec.Struct):
+    error: str = ""
+    message: str = ""
+
+
+def _refusal(answer: aiohttp.ClientResponse, body: bytes) -> TransportError:
+    try:
+        code = msgspec.json.decode(body, type=_ErrorBody).error
+    except msgspec.MsgspecError:
+        code = ""
+    if answer.status in {429, 503}:
+        wait_s = _retry_after_s(answer.headers.get("Retry-After", ""))
+        return ServerBusy(f"the server is busy (HTTP {answer.status})", f"try again in {wait_s:.0f} s", wait_s)
+    if code == "clock_skew":
+        return DeviceRefused("this device's clock is more than 5 minutes off", "set the clock and try again")
+    if answer.status in {401, 403}:
+        return DeviceRefused(
+            "the server refuses this device (unknown or revoked)", "ask your clinic, or enrol again with a new code"
+        )
+    label = f"HTTP {answer.status}" + (f", {code[:40]}" if code.isidentifier() else "")
+    return ServerRejected(f"the server refused the request ({label})", "update the app, or tell your clinic")
+
+
+def _retry_after_s(text: str) -> float:
+    try:
+        return min(max(float(text), 0.0), RETRY_AFTER_MAX_S)
+    except ValueError:
+        return RETRY_AFTER_DEFAULT_S
+
+
+def _require_cipher(answer: aiohttp.ClientResponse) -> None:
+    connection = answer.connection
+    transport = connection.transport if connection is not None else None
+    cipher = transport.get_extra_info("cipher") if transport is not None else None
+    if cipher is not None and cipher[0] != CIPHER:
+        raise CertificateMismatch(f"the server chose {cipher[0]}", f"have it offer {CIPHER} only")
+
+
+@asynccontextmanager
+async def translated() -> AsyncIterator[None]:
+    """Let only ``TransportError`` out."""
+    try:
+        yield
+    except TransportError:
+        raise
+    except (aiohttp.ClientConnectorCertificateError, ssl.SSLCertVerificationError, aiohttp.ClientSSLError) as problem:
+        raise CertificateMismatch(
+            "the server's certificate is not from the authority this device was enrolled with",
+            "do not go on: check the address, or enrol again with a code from your clinic",
+        ) from problem
+    except (TimeoutError, aiohttp.ClientError, ssl.SSLError, OSError, ValueError) as problem:
+        raise ServerUnreachable(
+            "the server can't be reached", "check the network and the address; nothing is lost, sync again later"
+        ) from problem

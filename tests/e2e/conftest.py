@@ -1,0 +1,70 @@
+"""A real server process, once a session, and the people who use it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from einthoven.tls import pinned_context
+from einthoven_demo.server_process import ServerProcess
+
+
+class Admin:
+    """What an administrator does over HTTP."""
+
+    def __init__(self, server: ServerProcess) -> None:
+        self._server = server
+
+    async def call(self, method: str, path: str, body: Any = None, token: str | None = None) -> tuple[int, Any]:
+        """Send one request; return status and parsed body."""
+        ca_pem = self._server.ca_file.read_text(encoding="ascii")
+        connector = aiohttp.TCPConnector(ssl=pinned_context(ca_pem))
+        headers = {"Authorization": f"Bearer {token or self._server.admin_token}"}
+        async with (
+            aiohttp.ClientSession(connector=connector, headers=headers) as client,
+            client.request(method, self._server.url + path, json=body) as answer,
+        ):
+            return answer.status, await answer.json(content_type=None)
+
+    async def patient(self) -> str:
+        """Make a patient."""
+        status, body = await self.call("POST", "/v1/patients", {})
+        assert status in {200, 201}, body
+        return str(body["patient_id"])
+
+    async def code(self, patient_id: str | None = None) -> str:
+        """Make a one-time enrolment code."""
+        patient_id = patient_id or await self.patient()
+        status, body = await self.call("POST", f"/v1/patients/{patient_id}/enrolment-codes", {})
+        assert status in {200, 201}, body
+        return str(body["code"])
+
+    async def clinician(self) -> str:
+        """Make a clinician; return the token."""
+        status, body = await self.call("POST", "/v1/principals", {"role": "clinician"})
+        assert status in {200, 201}, body
+        return str(body["token"])
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """The server as an operator starts it."""
+    with ServerProcess(tmp_path_factory.mktemp("cloud") / "data") as process:
+        process.start()
+        yield process
+
+
+@pytest.fixture(scope="session")
+def admin(server: ServerProcess) -> Admin:
+    """The first administrator."""
+    return Admin(server)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """An empty folder for one device."""
+    return tmp_path / "device"
