@@ -52,9 +52,15 @@ class Clinic:
         return str((await self._call("POST", "/v1/principals", {"role": "clinician"}))["token"])
 
     async def results(self, patient_id: str) -> list[dict[str, Any]]:
-        """List a patient's results."""
-        found = await self._call("GET", f"/v1/patients/{patient_id}/results")
-        return list(found["results"])
+        """List a patient's results, all pages."""
+        found: list[dict[str, Any]] = []
+        path = f"/v1/patients/{patient_id}/results"
+        page = await self._call("GET", path)
+        found += page["results"]
+        while page["next"] is not None:
+            page = await self._call("GET", f"{path}?after={page['next']}")
+            found += page["results"]
+        return found
 
     async def annotate(self, result_id: str, *, rhythm: str, comment: str) -> None:
         """Say something of one result."""
@@ -63,6 +69,16 @@ class Clinic:
     async def fhir(self, path: str) -> dict[str, Any]:
         """Read a FHIR R4 resource."""
         return await self._call("GET", f"/fhir/R4/{path}")
+
+    async def fhir_search(self, query: str) -> list[dict[str, Any]]:
+        """Search FHIR R4 resources, all pages."""
+        found: list[dict[str, Any]] = []
+        address: str | None = f"{self._url}/fhir/R4/{query}"
+        while address is not None:
+            page = await self._call("GET", address.removeprefix(self._url))
+            found += [entry["resource"] for entry in page.get("entry", ())]
+            address = next((link["url"] for link in page.get("link", ()) if link["relation"] == "next"), None)
+        return found
 
     async def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         async with self._client.request(method, self._url + path, json=body) as answer:

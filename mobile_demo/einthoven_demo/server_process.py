@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -84,14 +85,22 @@ class ServerProcess:
             self._process.wait()
 
     def stop(self) -> None:
-        """Ask it to end, and see to it that it does."""
-        if self._process is None or self._process.poll() is not None:
+        """Ask it to end, and see to it that it does.
+
+        One that was killed left its PostgreSQL running, as a crash would: it is started once more, which recovers the
+        database, and then ended properly.
+        """
+        if self._process is None:
             return
+        if self._process.returncode == -signal.SIGKILL:
+            with suppress(DemoError):
+                self.start()
         self._process.send_signal(signal.SIGTERM)
         try:
             self._process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            self.kill()
+            self._process.kill()
+            self._process.wait()
 
     def __enter__(self) -> Self:
         return self

@@ -31,9 +31,11 @@ from einthoven import (
     replay_all,
     sync,
 )
+from einthoven.native_stderr import native_stderr_silenced
 from einthoven.plaintext_scan import DATABASE_HEADER, files_of_store, find_plaintext, signal_needles, text_needles
-from einthoven.ports import Segment, Source
+from einthoven.ports import Source, Store
 from einthoven.results import Rhythm
+from einthoven.runner_litert import LiteRtRunner
 from einthoven_demo.clinic import Clinic
 from einthoven_demo.errors import DemoError
 from einthoven_demo.findings import Findings, write_report
@@ -42,6 +44,8 @@ from einthoven_demo.server_process import ServerProcess
 COMMENT: Final = "Seen on the strip; please repeat in the clinic."
 """What the clinician writes; also a needle that must not be found in the device's file."""
 _EVENT_LINES_MAX: Final = 8
+_NEEDLE_RUNS: Final = 4
+"""Places in each window to take known signal from."""
 _WORDS: Final = ("CREATE TABLE", "segment", "annotation", "sync_key", "BEGIN CERTIFICATE", "https://localhost")
 """Words that lie in the store's file if it is not encrypted."""
 _LABELS: Final = {Rhythm.NORMAL: "N", Rhythm.AF: "A", Rhythm.OTHER: "O", Rhythm.NOISE: "~"}
@@ -65,6 +69,7 @@ class Walkthrough:
         self._report = report
         self._device = folder / "device" / "store.db"
         self._found = Findings()
+        self._needles: list[bytes] = []
         self._began = time.monotonic()
 
     async def run(self) -> None:
@@ -74,6 +79,8 @@ class Walkthrough:
             EinthovenError: A step failed; everything that was started is stopped.
         """
         model = load_model()
+        with native_stderr_silenced():
+            self._runner = LiteRtRunner(model)
         with ServerProcess(self._folder / "server") as server:
             ready_s = server.start()
             self._say(1, f"server ready in {ready_s:.1f} s: PostgreSQL, own authority, TLS 1.3 with AES-256-GCM")
@@ -128,6 +135,7 @@ class Walkthrough:
                 progress.advance(task)
             self._take(session.close(), progress.console)
         self._found.assessment = session.assessment
+        self._needles = [needle for result in self._found.results for needle in _signal_needles(store, result)]
         self._found.ms_per_second = 1000 * spent_s / max(1, len(seconds))
         if not any(result.usable_s for result in self._found.results):
             raise DemoError("the record has no usable second", "try another record")
@@ -150,12 +158,7 @@ class Walkthrough:
 
     def _prove_encrypted(self) -> None:
         """Look in the closed store's files for what is known to have been put in."""
-        samples = np.concatenate(self._found.seconds)
-        needles = [
-            DATABASE_HEADER,
-            *text_needles(_WORDS),
-            *signal_needles(Segment(self._source.sampling_rate_hz, samples)),
-        ]
+        needles = [DATABASE_HEADER, *text_needles(_WORDS), *self._needles]
         paths = files_of_store(self._device)
         found = find_plaintext(paths, needles)
         if found:
@@ -203,7 +206,7 @@ class Walkthrough:
         )
 
     async def _read_back(self, clinic: Clinic, store: SqlCipherStore, model: Model, patient_id: str) -> None:
-        bundle = await clinic.fhir(f"RiskAssessment?subject=Patient/{patient_id}")
+        assessments = await clinic.fhir_search(f"RiskAssessment?subject=Patient/{patient_id}")
         chosen = _most_telling(self._found.results)
         listed = {one["counter"]: one for one in await clinic.results(patient_id)}
         mine = listed[chosen.counter]
@@ -211,14 +214,16 @@ class Walkthrough:
             await clinic.fhir(f"RiskAssessment/{mine['risk_assessment_id']}"),
             await clinic.fhir(f"Observation/{mine['observation_id']}"),
         )
-        replays = tuple(replay_all(model, store))
+        if len(assessments) != len(self._found.results):
+            raise DemoError(f"{len(assessments)} of {len(self._found.results)} results came back as FHIR", _NEVER)
+        replays = tuple(replay_all(model, store, runner=self._runner))
         same = sum(one.outcome is ReplayOutcome.SAME for one in replays)
         if same != len(replays) or not replays:
             raise DemoError(f"{len(replays) - same} of {len(replays)} results do not replay", "please report it")
         self._found.replays = replays
         self._say(
             7,
-            f"FHIR R4: {bundle['total']} RiskAssessments, each with its Observation; "
+            f"FHIR R4: {len(assessments)} RiskAssessments, each on its Observation; "
             f"{same} of {len(replays)} results replayed from their segments, bit for bit",
         )
 
@@ -240,6 +245,12 @@ def _in_seconds(source: Source) -> list[NDArray[np.int32]]:
     whole = int(len(samples) / source.sampling_rate_hz)
     edges = [int(second * source.sampling_rate_hz) for second in range(1, whole + 1)]
     return [part for part in np.split(samples, edges) if len(part)]
+
+
+def _signal_needles(store: Store, result: WindowResult) -> list[bytes]:
+    """Pieces of one window's signal, taken while the store is open, looked for when it is closed."""
+    segment = store.segment(result.segment_digest)
+    return signal_needles(segment, runs=_NEEDLE_RUNS) if segment is not None else []
 
 
 def _most_telling(results: list[WindowResult]) -> WindowResult:

@@ -9,34 +9,117 @@ The public face of the SDK is what this module exports; everything else may chan
         for event in session.push(samples_uv):
             ...
 
+Names are imported when they are first asked for, so that an app that never syncs never pays for HTTP.
+
 It is not a medical device.
 """
 
-from einthoven.clock import FixedClock, SystemClock
-from einthoven.enrolling import enroll
-from einthoven.errors import EinthovenError
-from einthoven.events import (
-    Event,
-    GapFound,
-    OverlapDropped,
-    QualityChanged,
-    RiskChanged,
-    SecondAnalyzed,
-    StoreFailed,
-    WindowAnalyzed,
-)
-from einthoven.key_provider_file import FileKeyProvider
-from einthoven.keys import StaticKeyProvider
-from einthoven.models import Model, load_model
-from einthoven.replaying import Replay, ReplayOutcome, replay, replay_all
-from einthoven.results import InconclusiveReason, Quality, Rhythm, RiskTier, WindowResult
-from einthoven.risk import Evidence, RiskAssessment, assess
-from einthoven.session import Recording, Session, analyze
-from einthoven.source_simulated import SimulatedSource
-from einthoven.sources import open_source
-from einthoven.store_sqlcipher import SqlCipherStore
-from einthoven.syncing import SyncReport, sync
-from einthoven_protocol.messages import AnnotationRow, ResultId
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from einthoven.clock import FixedClock, SystemClock
+    from einthoven.enrolling import enroll
+    from einthoven.errors import EinthovenError
+    from einthoven.events import (
+        Event,
+        GapFound,
+        OverlapDropped,
+        QualityChanged,
+        RiskChanged,
+        SecondAnalyzed,
+        StoreFailed,
+        WindowAnalyzed,
+    )
+    from einthoven.key_provider_file import FileKeyProvider
+    from einthoven.keys import StaticKeyProvider
+    from einthoven.models import Model, load_model
+    from einthoven.replaying import Replay, ReplayOutcome, replay, replay_all
+    from einthoven.results import InconclusiveReason, Quality, Rhythm, RiskTier, WindowResult
+    from einthoven.risk import Evidence, RiskAssessment, assess
+    from einthoven.session import Recording, Session, analyze
+    from einthoven.source_simulated import SimulatedSource
+    from einthoven.sources import open_source
+    from einthoven.store_sqlcipher import SqlCipherStore
+    from einthoven.syncing import SyncReport, sync
+    from einthoven_protocol.messages import AnnotationRow, ResultId
+
+_EXPORTS: Final = {
+    "einthoven.clock": (
+        "FixedClock",
+        "SystemClock",
+    ),
+    "einthoven.enrolling": ("enroll",),
+    "einthoven.errors": ("EinthovenError",),
+    "einthoven.events": (
+        "Event",
+        "GapFound",
+        "OverlapDropped",
+        "QualityChanged",
+        "RiskChanged",
+        "SecondAnalyzed",
+        "StoreFailed",
+        "WindowAnalyzed",
+    ),
+    "einthoven.key_provider_file": ("FileKeyProvider",),
+    "einthoven.keys": ("StaticKeyProvider",),
+    "einthoven.models": (
+        "Model",
+        "load_model",
+    ),
+    "einthoven.replaying": (
+        "Replay",
+        "ReplayOutcome",
+        "replay",
+        "replay_all",
+    ),
+    "einthoven.results": (
+        "InconclusiveReason",
+        "Quality",
+        "Rhythm",
+        "RiskTier",
+        "WindowResult",
+    ),
+    "einthoven.risk": (
+        "Evidence",
+        "RiskAssessment",
+        "assess",
+    ),
+    "einthoven.session": (
+        "Recording",
+        "Session",
+        "analyze",
+    ),
+    "einthoven.source_simulated": ("SimulatedSource",),
+    "einthoven.sources": ("open_source",),
+    "einthoven.store_sqlcipher": ("SqlCipherStore",),
+    "einthoven.syncing": (
+        "SyncReport",
+        "sync",
+    ),
+    "einthoven_protocol.messages": (
+        "AnnotationRow",
+        "ResultId",
+    ),
+}
+_MODULE_OF: Final = {name: module for module, names in _EXPORTS.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Import an exported name on first use (PEP 562)."""
+    module = _MODULE_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(import_module(module), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
 
 __all__ = [
     "AnnotationRow",

@@ -24,7 +24,6 @@ from einthoven_protocol.errors import ProtocolError
 from einthoven_protocol.messages import ExchangeRequest, ExchangeResponse, ResultRow, Seal
 
 EXCHANGE_PATH: Final = "/v1/exchange"
-CONTENT_TYPE: Final = "application/vnd.einthoven.sync"
 MAX_ROUND_TRIPS: Final = 10_000
 """Round trips of one sync; with full messages, years of results."""
 
@@ -93,7 +92,7 @@ async def _run(store: Store, identity: Identity, transport: Transport, clock: Cl
         pending = store.pending(limit=limits.MAX_ROWS_PER_EXCHANGE)
         request = build_request(identity, state, pending)
         body = codec.encode_request(request)
-        raw = await transport.post(EXCHANGE_PATH, body, {"Content-Type": CONTENT_TYPE})
+        raw = await transport.post(EXCHANGE_PATH, body, {"Content-Type": codec.CONTENT_TYPE})
         response = _read(request, raw)
         before = state
         state = store.apply_exchange(request, response, at_ms=clock.now_ms())

@@ -68,9 +68,7 @@ def content_digest(body: bytes) -> str:
     return f"sha-256=:{base64.b64encode(hashlib.sha256(body).digest()).decode('ascii')}:"
 
 
-def signature_base(  # noqa: PLR0917 - the order of the lines that are signed
-    method: str, path: str, content_digest: str, created_s: int, nonce: str, key_id: str
-) -> bytes:
+def signature_base(method: str, path: str, content_digest: str, created_s: int, nonce: str, key_id: str) -> bytes:
     """Return the bytes to sign (RFC 9421 section 2.5).
 
     Args:

@@ -104,7 +104,7 @@ def verify_path(leaf: bytes, index: int, size: int, path: Sequence[bytes], root:
     return last == 0 and hmac.compare_digest(current, root)
 
 
-def seal_message(  # noqa: PLR0917 - the order of the bytes that are signed
+def seal_message(
     device_alias: int, epoch: int, first: int, last: int, results_root: bytes, segments_root: bytes
 ) -> bytes:
     """Return the bytes that a device signs over a run of its results.

@@ -17,7 +17,7 @@ import msgspec
 PROTOCOL_VERSION = 1
 
 
-class ResultRow(msgspec.Struct, frozen=True, kw_only=True):
+class ResultRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):  # thousands at a time; can't form a cycle
     """One window's verdict as it travels.
 
     Attributes:

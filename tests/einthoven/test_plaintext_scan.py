@@ -101,7 +101,7 @@ def test_the_same_content_unencrypted_is_found(tmp_path: Path) -> None:
         connection.execute("UPDATE epoch SET last_counter = ?", (counter,))
         row = (counter, result_row_bytes(replace(result, counter=counter)), result.segment_digest)
         connection.execute("INSERT INTO result VALUES (1, ?, ?, ?)", row)
-    connection.execute("INSERT INTO annotation VALUES (1, 1, 1, ?, ?, NULL)", (AUTHOR, annotation_row_bytes(NOTE)))
+    connection.execute("INSERT INTO annotation VALUES (1, 1, 1, ?, ?, NULL, 1)", (AUTHOR, annotation_row_bytes(NOTE)))
     connection.execute("INSERT INTO setting VALUES ('identity', ?)", (IDENTITY,))
     connection.close()
 

@@ -17,7 +17,6 @@ import pytest
 from sqlcipher3 import dbapi2
 
 from einthoven.errors import KeyUnavailable, StoreIOError, StoreTooNew, StoreUnsafe, WrongKey
-from einthoven.file_lock import FileLock
 from einthoven.key_provider_file import FileKeyProvider
 from einthoven.keys import StaticKeyProvider
 from einthoven.ports import Segment
@@ -142,6 +141,20 @@ def test_without_leave_to_create_nothing_is_made(tmp_path: Path) -> None:
 def test_without_a_key_nothing_is_made(tmp_path: Path) -> None:
     with pytest.raises(KeyUnavailable):
         SqlCipherStore.open(tmp_path / "new" / "store.db", FileKeyProvider(tmp_path / "no key"))
+
+    assert list(tmp_path.iterdir()) == []
+
+
+class ShortKey:
+    """A provider that breaks its promise."""
+
+    def load(self) -> bytes:
+        return b"short"
+
+
+def test_a_key_of_the_wrong_length_makes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(KeyUnavailable, match="5 bytes"):
+        SqlCipherStore.open(tmp_path / "store.db", ShortKey())
 
     assert list(tmp_path.iterdir()) == []
 
@@ -358,27 +371,6 @@ def test_a_lock_that_a_killed_process_left_does_not_hold(path: Path) -> None:
         assert store.setting("kept") == b"in the log"
 
 
-def test_a_lock_is_released_once_and_can_be_taken_again(tmp_path: Path) -> None:
-    lock = FileLock(tmp_path / "x")
-    with pytest.raises(StoreIOError):
-        FileLock(tmp_path / "x")
-    lock.release()
-    again = FileLock(tmp_path / "x")
-    lock.release()
-
-    with pytest.raises(StoreIOError):
-        FileLock(tmp_path / "x")
-    again.release()
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_lock_file_that_can_not_be_made_is_one_clear_line(tmp_path: Path) -> None:
-    (tmp_path / "x.lock").symlink_to(tmp_path / "elsewhere")
-
-    with pytest.raises(StoreIOError, match="can't be made"):
-        FileLock(tmp_path / "x")
-
-
 # ---- damage and full disks -------------------------------------------------------------------------------------------
 
 
@@ -413,7 +405,7 @@ def test_rows_that_decrypt_but_make_no_sense_are_damage(path: Path) -> None:
         "UPDATE segment SET body = (SELECT body FROM segment WHERE digest = ?) WHERE digest = ?",
         (segment_digest(other), one.segment_digest),
     )
-    connection.execute("INSERT INTO annotation VALUES (1, 1, 1, 'a', x'00', NULL)")
+    connection.execute("INSERT INTO annotation VALUES (1, 1, 1, 'a', x'00', NULL, 1)")
     connection.close()
     row = AnnotationRow(target=ResultId(1, 1, 1), author="a", rhythm=Register("", 1), comment=Register("", 1))
 

@@ -11,7 +11,6 @@ from collections.abc import Callable
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 
 from einthoven_protocol import limits
@@ -27,10 +26,6 @@ from einthoven_protocol.messages import (
     RowVerdict,
     Seal,
 )
-
-# A deadline measures the machine, not the code; it holds for the whole session once any folder's conftest sets it.
-settings.register_profile("no-deadline", deadline=None)
-settings.load_profile("no-deadline")
 
 
 def text(max_characters: int, min_characters: int = 0) -> st.SearchStrategy[str]:
@@ -126,9 +121,10 @@ _CLASS_MEANS = ((900, -700, -100, -900), (-800, 800, 0, -900), (-300, -200, 400,
 
 
 def realistic_results(n: int) -> tuple[ResultRow, ...]:
-    """Results of a device worn for a while: 30 s apart with gaps, logits as sums of 30 int8 steps, 4 classes.
+    """Results of a device worn for a while: 30 s apart with gaps, logits pooled as ``einthoven.analysis`` does.
 
-    Logits are normal about a class's mean with a standard deviation of 250, which is about 10 bits of noise each.
+    The sums of 30 steps' int8 logits are normal about a class's mean with a standard deviation of 250, which is about
+    10 bits of noise for each logit; pooled, they are means with 8 fractional bits.
     """
     random = np.random.default_rng(2017)
     model_digest = hashlib.sha256(b"model").digest()
@@ -137,9 +133,10 @@ def realistic_results(n: int) -> tuple[ResultRow, ...]:
     for counter in range(1, n + 1):
         if random.random() < 0.1:
             expected = int(random.choice(4, p=[0.6, 0.1, 0.25, 0.05]))
-        pooled = np.rint(_CLASS_MEANS[expected] + random.normal(0, 250, 4))
-        odds = np.exp(pooled / 250)
-        rhythm = int(pooled.argmax())
+        sums = np.rint(_CLASS_MEANS[expected] + random.normal(0, 250, 4)).astype(int)
+        odds = np.exp(sums / 250)
+        rhythm = int(sums.argmax())
+        pooled = (256 * sums + 15) // 30
         confidence = int(1000 * odds[rhythm] / odds.sum())
         reason = 1 if rhythm == 3 else 3 if confidence < 600 else 0
         usable_s = 30 if rhythm != 3 else int(random.integers(3, 30))

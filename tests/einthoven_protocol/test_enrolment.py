@@ -122,6 +122,13 @@ def test_no_text_raises_anything_else(text: str) -> None:
         parse_code(text)
 
 
+def test_a_code_whose_address_is_not_ascii_is_refused() -> None:
+    content = b"\x10" + bytes(16) + bytes(32) + "https://klinik-ä.example".encode()
+    octets = content + hashlib.sha256(content).digest()[:4]
+    with pytest.raises(CodeMalformed, match="no address"):
+        parse_code(CODE_PREFIX + base64.urlsafe_b64encode(octets).rstrip(b"=").decode())
+
+
 @given(content=st.binary(max_size=300))
 def test_no_content_with_a_good_checksum_raises_anything_else(content: bytes) -> None:
     octets = content + hashlib.sha256(content).digest()[:4]

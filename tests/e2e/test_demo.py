@@ -1,0 +1,117 @@
+"""`make demo` as a newcomer runs it: ends by itself, leaves a report and nothing else."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+FORMATS = Path(__file__).parents[2].parent / "shared" / "data" / "formats"
+needs_formats = pytest.mark.skipif(not FORMATS.exists(), reason=f"sample files are absent: {FORMATS.name}")
+
+
+def run_demo(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run it with a temporary folder of its own, so that what it leaves there can be seen."""
+    scratch = tmp_path / "tmp"
+    scratch.mkdir()
+    environment = {**os.environ, "TMPDIR": str(scratch), "COLUMNS": "140"}
+    command = [sys.executable, "-m", "einthoven_demo", "--report", str(tmp_path / "report.html"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=110, check=False)
+
+
+def processes_that_name(text: str) -> list[str]:
+    """Command lines of running processes that hold a text."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if text in command:
+                found.append(command)
+    return found
+
+
+def assert_nothing_is_left(tmp_path: Path) -> None:
+    assert list((tmp_path / "tmp").glob("einthoven-demo-*")) == []
+    deadline = time.monotonic() + 10
+    while processes_that_name(str(tmp_path)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert processes_that_name(str(tmp_path)) == []
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str], float]:
+    tmp_path = tmp_path_factory.mktemp("demo")
+    began = time.monotonic()
+    return tmp_path, run_demo(tmp_path), time.monotonic() - began
+
+
+def test_it_walks_all_seven_steps_and_ends_well(
+    demo: tuple[Path, subprocess.CompletedProcess[str], float],
+) -> None:
+    _, done, _ = demo
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [line[0] for line in done.stdout.splitlines() if line[:2].strip().isdigit()] == list("1234567")
+    assert "digests equal" in done.stdout
+    assert "0 found" in done.stdout
+    assert "bit for bit" in done.stdout
+
+
+def test_it_takes_less_than_half_a_minute(demo: tuple[Path, subprocess.CompletedProcess[str], float]) -> None:
+    *_, seconds = demo
+    assert seconds < 30
+
+
+def test_it_leaves_a_report_and_nothing_else(demo: tuple[Path, subprocess.CompletedProcess[str], float]) -> None:
+    tmp_path, _, _ = demo
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert ET.fromstring(page.removeprefix("<!DOCTYPE html>")).tag.endswith("html")
+    assert "imulated" in page
+    assert "Not a medical device" in page
+    assert "RiskAssessment" in page
+    assert_nothing_is_left(tmp_path)
+
+
+@pytest.mark.data
+@needs_formats
+@pytest.mark.parametrize("name", ["wfdb/208.hea", "edf/A00001.edf"])
+def test_it_takes_a_record(tmp_path: Path, name: str) -> None:
+    done = run_demo(tmp_path, "--record", str(FORMATS / name))
+    assert done.returncode == 0, done.stdout + done.stderr
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert 'class="badge' not in page or "imulated" not in page.split("</header>")[0]
+    assert_nothing_is_left(tmp_path)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"# sampling_rate_hz=250\n# unit=uV\n" + b"0\n" * 5000])
+def test_a_bad_record_ends_in_one_line_and_leaves_nothing(tmp_path: Path, content: bytes | None) -> None:
+    record = tmp_path / "record.csv"
+    if content is not None:
+        record.write_bytes(content)
+    done = run_demo(tmp_path, "--record", str(record))
+    assert done.returncode != 0
+    assert done.stderr.startswith("einthoven demo: ")
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "report.html").exists()
+    assert_nothing_is_left(tmp_path)
+
+
+def test_stopped_half_way_it_cleans_up(tmp_path: Path) -> None:
+    scratch = tmp_path / "tmp"
+    scratch.mkdir()
+    environment = {**os.environ, "TMPDIR": str(scratch)}
+    command = [sys.executable, "-m", "einthoven_demo", "--report", str(tmp_path / "report.html")]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment) as process:
+        deadline = time.monotonic() + 30
+        while not list(scratch.glob("*/ready.json")) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(2)
+        assert process.wait(30) == 130
+    assert_nothing_is_left(tmp_path)
