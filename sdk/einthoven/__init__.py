@@ -36,10 +36,11 @@ if TYPE_CHECKING:
     from einthoven.key_provider_file import FileKeyProvider
     from einthoven.keys import StaticKeyProvider
     from einthoven.models import Model, load_model
+    from einthoven.recordings import Recording, analyze
     from einthoven.replaying import Replay, ReplayOutcome, replay, replay_all
     from einthoven.results import InconclusiveReason, Quality, Rhythm, RiskTier, WindowResult
     from einthoven.risk import Evidence, RiskAssessment, assess
-    from einthoven.session import Recording, Session, analyze
+    from einthoven.session import Session
     from einthoven.source_simulated import SimulatedSource
     from einthoven.sources import open_source
     from einthoven.store_sqlcipher import SqlCipherStore
@@ -87,11 +88,8 @@ _EXPORTS: Final = {
         "RiskAssessment",
         "assess",
     ),
-    "einthoven.session": (
-        "Recording",
-        "Session",
-        "analyze",
-    ),
+    "einthoven.recordings": ("Recording", "analyze"),
+    "einthoven.session": ("Session",),
     "einthoven.source_simulated": ("SimulatedSource",),
     "einthoven.sources": ("open_source",),
     "einthoven.store_sqlcipher": ("SqlCipherStore",),

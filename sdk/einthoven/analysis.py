@@ -1,12 +1,12 @@
 """From samples to a verdict on one window: front end, model steps, exact integer pooling. Pure.
 
-**Pooling.** Every second the model gives eight int8 heads: four for the mean, four for the maximum, one a class. Over
-the ``n`` seconds that enter the pool, with the heads' zero point ``z``::
+**Pooling.** Every second the model gives four int8 logits, one a class. Over the ``n`` seconds that enter the pool,
+with the output's zero point ``z``::
 
-    logit[c] = floor((256 * (sum(mean_head[c]) - n * z) + floor(n / 2)) / n) + 256 * (max(max_head[c]) - z)
+    logit[c] = floor((256 * (sum(second_logit[c]) - n * z) + floor(n / 2)) / n)
 
-The first term is the mean with 8 fractional bits, rounded half up; the second is left out where the manifest's
-``use_max_head`` is false. A unit is 1/256 of the heads' scale. All of it is integers, so it is exact in any order.
+That is the mean with 8 fractional bits, rounded half up; a unit is 1/256 of the output's scale. All of it is integers,
+so it is exact in any order.
 
 It deliberately does not store, time-stamp or name anything, and makes no risk tier: the session does.
 
@@ -40,7 +40,7 @@ MIN_STEPS = 5
 MIN_USABLE_PERCENT = 50
 """Share of a window's seconds that must be usable."""
 LOGIT_UNITY = 256
-"""Units of a pooled logit in one count of the heads."""
+"""Units of a pooled logit in one count of the model's output."""
 _NOT_POOLED = Quality.GAP | Quality.FLAT
 
 State = tuple[NDArray[np.int8], ...]
@@ -54,7 +54,7 @@ class Runner(Protocol):
         ...
 
     def step(self, signal: NDArray[np.int8], state: State) -> tuple[NDArray[np.int8], State]:
-        """One second: ``signal`` int8 [128] and the state in; heads int8 [8] and the new state out.
+        """One second: ``signal`` int8 [128] and the state in; logits int8 [4] and the new state out.
 
         Raises:
             ModelError: The native kernel refused.
@@ -68,13 +68,13 @@ class StepOutput:
 
     Attributes:
         index: Second within the window, from 0.
-        heads: Eight int8 values: four for the mean, four for the maximum.
+        logits: Four int8 values, one for each of N, A, O, ~.
         rhythm: The class this second speaks for.
         quality: What is wrong with its raw signal.
     """
 
     index: int
-    heads: tuple[int, ...]
+    logits: tuple[int, ...]
     rhythm: Rhythm
     quality: Quality
 
@@ -158,10 +158,10 @@ class WindowAnalyzer:
         self._qualities += self._meter.push(samples_uv)
         added = []
         for signal in self._front_end.push(samples_uv):
-            heads, self._state = self._runner.step(signal, self._state)
+            logits, self._state = self._runner.step(signal, self._state)
             index = len(self._steps)
-            values = tuple(heads.tolist())
-            step = StepOutput(index, values, self._second_rhythm(values), self._qualities[index])
+            values = tuple(logits.tolist())
+            step = StepOutput(index, values, _highest(values), self._qualities[index])
             self._steps.append(step)
             added.append(step)
         return added
@@ -169,9 +169,6 @@ class WindowAnalyzer:
     def finish(self) -> WindowAnalysis:
         """The verdict on what was pushed; seconds that lack look-ahead are left out."""
         return _verdict(self._model, self._steps, self._qualities)
-
-    def _second_rhythm(self, heads: Sequence[int]) -> Rhythm:
-        return _highest(_pool(self._model, [heads]))
 
 
 def analyze_window(
@@ -235,7 +232,7 @@ def _verdict(model: Model, steps: Sequence[StepOutput], qualities: Sequence[Qual
 def _judge(
     model: Model, steps: Sequence[StepOutput], *, seconds: int, usable_s: int, quality: Quality
 ) -> WindowAnalysis:
-    pooled = [step.heads for step in steps if not step.quality & _NOT_POOLED]
+    pooled = [step.logits for step in steps if not step.quality & _NOT_POOLED]
     logits = _pool(model, pooled)
     rhythm = _highest(logits)
     probability = model.manifest.probability
@@ -254,23 +251,19 @@ def _judge(
         reason = InconclusiveReason.LOW_CONFIDENCE
     else:
         reason = InconclusiveReason.NONE
-    return WindowAnalysis(
-        len(pooled), seconds, usable_s, quality, logits, rhythm, confidence, reason, tuple(steps)
-    )
+    return WindowAnalysis(len(pooled), seconds, usable_s, quality, logits, rhythm, confidence, reason, tuple(steps))
 
 
-def _pool(model: Model, heads: Sequence[Sequence[int]]) -> tuple[int, int, int, int]:
+def _pool(model: Model, seconds: Sequence[Sequence[int]]) -> tuple[int, int, int, int]:
     """Pooled integer logits; the formula is in the module's docstring."""
-    n = len(heads)
+    n = len(seconds)
     if not n:
         return (0, 0, 0, 0)
     zero = model.manifest.outputs[0].zero_point
     logits = []
     for label in range(CLASSES):
-        total = sum(values[label] for values in heads)
+        total = sum(values[label] for values in seconds)
         logit = (LOGIT_UNITY * (total - n * zero) + n // 2) // n
-        if model.manifest.use_max_head:
-            logit += LOGIT_UNITY * (max(values[CLASSES + label] for values in heads) - zero)
         logits.append(logit)
     return (logits[0], logits[1], logits[2], logits[3])
 

@@ -28,12 +28,13 @@ from einthoven import cli_render as render
 from einthoven.enrolling import enroll as enroll_device
 from einthoven.identity import find_identity
 from einthoven.key_provider_file import FileKeyProvider
-from einthoven.models import load_model
+from einthoven.models import Model, load_model
+from einthoven.native_stderr import native_stderr_silenced
+from einthoven.recordings import Recording
+from einthoven.recordings import analyze as analyze_source
 from einthoven.replaying import ReplayOutcome, replay_all
 from einthoven.replaying import replay as replay_one
 from einthoven.runner_litert import LiteRtRunner
-from einthoven.session import Recording
-from einthoven.session import analyze as analyze_source
 from einthoven.sources import open_source
 from einthoven.store_memory import MemoryStore
 from einthoven.store_sqlcipher import SqlCipherStore
@@ -84,8 +85,9 @@ def analyze(
     rate = _rate(sampling_rate_hz)
     source = open_source(file, sampling_rate_hz=rate, unit=unit, lead=lead)
     model = load_model(folder=model_folder)
+    runner = _runner(model)
     with _open(home, create=True) if store else MemoryStore() as kept:
-        recording = analyze_source(model, kept, source)
+        recording = analyze_source(model, kept, source, runner=runner)
     _require_signal(recording)
     document = render.analysis_document(source, model, recording)
     _show(document, as_json, lambda: render.show_analysis(_out, document))
@@ -130,7 +132,7 @@ def replay(
 ) -> None:
     """Recompute results from their stored signal and compare them bit for bit."""
     model = load_model(folder=model_folder)
-    runner = LiteRtRunner(model)
+    runner = _runner(model)
     with _open(home, create=False) as store:
         if counter is None:
             replays = list(replay_all(model, store, runner=runner))
@@ -177,6 +179,11 @@ def _open(home: Path, *, create: bool) -> SqlCipherStore:
         raise InputError(f"there is no store in {home}", "analyse a file first, or say --home")
     keys = FileKeyProvider(home / KEY_FILE, create=create and not (home / STORE_FILE).exists())
     return SqlCipherStore.open(home / STORE_FILE, keys, create=create)
+
+
+def _runner(model: Model) -> LiteRtRunner:
+    with native_stderr_silenced():
+        return LiteRtRunner(model)
 
 
 def _rate(text: str | None) -> Fraction | None:

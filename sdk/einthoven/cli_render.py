@@ -17,10 +17,10 @@ from rich.table import Table
 from einthoven.identity import Identity
 from einthoven.models import Model
 from einthoven.ports import Source, StoreStats, SyncState
+from einthoven.recordings import Recording
 from einthoven.replaying import Replay, ReplayOutcome
 from einthoven.results import InconclusiveReason, Quality, Rhythm, RiskTier, WindowResult
 from einthoven.risk import RiskAssessment
-from einthoven.session import Recording
 from einthoven.syncing import SyncReport
 from einthoven_protocol.messages import RejectReason, VerdictCode
 

@@ -244,6 +244,14 @@ class Conditioner:
         return self._baseline.push(self._resampler.push(self._fill(samples_uv)))
 
     def _fill(self, samples_uv: NDArray[np.int32]) -> NDArray[np.int64]:
+        if (
+            self._first is not None
+            and len(samples_uv)
+            and samples_uv.min() >= -MAX_AMPLITUDE_UV
+            and samples_uv.max() <= MAX_AMPLITUDE_UV
+        ):  # nothing missing (MISSING_UV is lower still), nothing to limit: what nearly every chunk is
+            self._last = int(samples_uv[-1])
+            return samples_uv.astype(np.int64) - self._first
         received = samples_uv != MISSING_UV
         values = np.clip(samples_uv.astype(np.int64), -MAX_AMPLITUDE_UV, MAX_AMPLITUDE_UV)
         if self._first is None:
@@ -277,7 +285,7 @@ class Normalizer:
         scale = self._scales_uv(np.abs(steps).max(axis=1))[:, None]
         # Round half up in integers: floor((2 * 64 * x + scale) / (2 * scale)).
         scaled = (steps * (2 * STEP_UNITY) + scale) // (2 * scale)
-        return np.clip(scaled, -128, 127).astype(np.int8)
+        return np.minimum(np.maximum(scaled, -128), 127).astype(np.int8)
 
     def _scales_uv(self, peaks_uv: NDArray[np.int64]) -> NDArray[np.int64]:
         """Upper median of the peaks of each second and up to seven before it, not under the floor."""
@@ -285,12 +293,17 @@ class Normalizer:
         peaks = np.concatenate([self._peaks_uv, peaks_uv])
         self._peaks_uv = peaks[-(NORMALIZATION_S - 1) :]
         scales = np.empty(len(peaks_uv), np.int64)
-        warm_up = min(max(NORMALIZATION_S - 1 - known, 0), len(peaks_uv))
+        # One by one while fewer than eight peaks are known, and where there are too few to be worth an array.
+        few = len(peaks_uv) < NORMALIZATION_S
+        warm_up = len(peaks_uv) if few else max(NORMALIZATION_S - 1 - known, 0)
+        listed = peaks[: known + warm_up].tolist()
         for i in range(warm_up):
-            seen = np.sort(peaks[: known + i + 1])
+            seen = sorted(listed[max(0, known + i + 1 - NORMALIZATION_S) : known + i + 1])
             scales[i] = seen[len(seen) // 2]
         if warm_up < len(peaks_uv):
-            spans = np.lib.stride_tricks.sliding_window_view(peaks, NORMALIZATION_S)[known + warm_up - NORMALIZATION_S + 1 :]
+            spans = np.lib.stride_tricks.sliding_window_view(peaks, NORMALIZATION_S)[
+                known + warm_up - NORMALIZATION_S + 1 :
+            ]
             scales[warm_up:] = np.sort(spans, axis=1)[:, NORMALIZATION_S // 2]
         return np.maximum(scales, MIN_SCALE_UV)
 

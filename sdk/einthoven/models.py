@@ -17,18 +17,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
-from einthoven_models import read_resource
 
 from einthoven.errors import ModelCorrupt, ModelUnverified
 from einthoven.frontend import FRONT_END_VERSION, MODEL_RATE_HZ, FrontEndCoefficients
 from einthoven.results import Rhythm
+from einthoven_models import read_resource
 
 MANIFEST_SCHEMA = 1
 MAX_MODEL_BYTES = 1_000_000
 MAX_MANIFEST_BYTES = 1_000_000
 MAX_STATE_BYTES = 8_192
 CLASSES = len(Rhythm)
-HEADS = 2 * CLASSES
 LABELS = ("N", "A", "O", "~")
 """What the manifest must list: the classes in the order of ``Rhythm``."""
 
@@ -103,7 +102,6 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         inputs: Signal first, then the states.
         outputs: Heads first, then the states in the same order.
         front_end: What the signal went through.
-        use_max_head: Whether the second four heads count (``einthoven.analysis``).
         probability: From logits to confidence.
         self_test: See there.
         metrics: Figures with their n and intervals.
@@ -120,7 +118,6 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     front_end: FrontEndEntry
-    use_max_head: bool
     probability: Probability
     self_test: SelfTest
     metrics: dict[str, Any]
@@ -215,7 +212,7 @@ def _check_manifest(manifest: Manifest) -> None:
         any(tensor.dtype != "int8" or not 0 < tensor.scale < 1e3 for tensor in manifest.inputs + manifest.outputs),
         any(len(tensor.shape) != 2 or tensor.shape[0] != 1 for tensor in manifest.inputs + manifest.outputs),
         [tensor.shape for tensor in manifest.inputs[:1]] != [(1, MODEL_RATE_HZ)],
-        [tensor.shape for tensor in manifest.outputs[:1]] != [(1, HEADS)],
+        [tensor.shape for tensor in manifest.outputs[:1]] != [(1, CLASSES)],
         any(
             (old.shape, old.scale, old.zero_point) != (new.shape, new.scale, new.zero_point)
             for old, new in zip(manifest.inputs[1:], manifest.outputs[1:], strict=False)

@@ -75,6 +75,8 @@ class QualityMeter:
         return -(-second * self._rate.numerator // self._rate.denominator)
 
     def _flags(self, samples: NDArray[np.int64], edges: NDArray[np.int64]) -> list[Quality]:
+        if len(edges) == 2 and self._plainly_usable(samples):
+            return [Quality.USABLE]
         lengths = np.diff(edges)
         width = int(lengths.max())
         # Seconds of a fractional rate differ by a sample: the short ones repeat their last sample.
@@ -87,7 +89,18 @@ class QualityMeter:
         bits = gap * int(Quality.GAP) + flat * int(Quality.FLAT) + clipped * int(Quality.CLIPPED)
         return [Quality(int(value)) for value in bits]
 
-    def _shape(self, seconds: NDArray[np.int64], missing: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    def _plainly_usable(self, second: NDArray[np.int64]) -> bool:
+        """A quick yes for a second that no flag can apply to; the general rules decide otherwise."""
+        lowest, highest = int(second.min()), int(second.max())
+        if lowest <= -MAX_AMPLITUDE_UV or highest >= MAX_AMPLITUDE_UV or highest - lowest < FLAT_RANGE_UV:
+            return False
+        if highest - lowest < CLIPPED_MIN_UV:
+            return True
+        return all(np.count_nonzero(second == extreme) < self._run for extreme in (lowest, highest))
+
+    def _shape(
+        self, seconds: NDArray[np.int64], missing: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Which seconds are flat, and which are clipped."""
         received = ~missing
         count = received.sum(axis=1)
@@ -101,6 +114,7 @@ class QualityMeter:
             suspects = np.flatnonzero(any_received & far)
             if len(suspects):
                 held = seconds[suspects] == extreme[suspects, None]
-                runs = np.lib.stride_tricks.sliding_window_view(held, self._run, axis=1).all(axis=2).any(axis=1)
+                spans = np.lib.stride_tricks.sliding_window_view(held, self._run, axis=1)
+                runs = np.asarray(spans.all(axis=2)).any(axis=1)
                 clipped[suspects[runs]] = True
         return flat, clipped

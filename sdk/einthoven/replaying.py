@@ -18,7 +18,7 @@ from einthoven.models import Model
 from einthoven.ports import Store
 from einthoven.results import WindowResult
 from einthoven.runner_litert import LiteRtRunner
-from einthoven.session import window_result
+from einthoven.verdicts import window_result
 
 _BATCH = 500
 """Results read from the store at a time."""

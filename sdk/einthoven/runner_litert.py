@@ -82,14 +82,13 @@ class LiteRtRunner:
         self._outputs = self._tensors(self._interpreter.get_output_details(), manifest.outputs)
         self._invoke = self._interpreter.invoke
         self._lock = threading.Lock()
-        self._initial = tuple(
-            np.full(tensor.shape[1], tensor.zero_point, np.int8) for tensor in manifest.inputs[1:]
-        )
+        self._initial = tuple(np.full(tensor.shape[1], tensor.zero_point, np.int8) for tensor in manifest.inputs[1:])
         for array in self._initial:
             array.flags.writeable = False
         if check and self_test_digest(self, manifest) != manifest.self_test.sha256:
             raise ModelUnverified(
-                "this LiteRT build computes other values than the model was verified with", "install another LiteRT version"
+                "this LiteRT build computes other values than the model was verified with",
+                "install another LiteRT version",
             )
 
     def _tensors(self, details: Sequence[Any], wanted: Sequence[Tensor]) -> list[Any]:
@@ -117,7 +116,7 @@ class LiteRtRunner:
         return self._initial
 
     def step(self, signal: NDArray[np.int8], state: State) -> tuple[NDArray[np.int8], State]:
-        """One second: ``signal`` int8 [128] and the state in; heads int8 [8] and the new state out.
+        """One second: ``signal`` int8 [128] and the state in; logits int8 [4] and the new state out.
 
         Raises:
             ModelError: The native kernel refused.
@@ -132,16 +131,16 @@ class LiteRtRunner:
                 self._invoke()
             except (ValueError, RuntimeError) as error:
                 raise ModelError("the model did not run", "restart the application") from error
-            heads, *states = (accessor()[0].copy() for accessor in self._outputs)
-        return heads, tuple(states)
+            logits, *states = (accessor()[0].copy() for accessor in self._outputs)
+        return logits, tuple(states)
 
 
 def self_test_digest(runner: LiteRtRunner, manifest: Manifest) -> str:
-    """SHA-256 over heads and states of every step of the self-test, hexadecimal."""
+    """SHA-256 over logits and states of every step of the self-test, hexadecimal."""
     digest = hashlib.sha256()
     state = runner.initial_state()
     for signal in self_test_signal(manifest.self_test.steps):
-        heads, state = runner.step(signal, state)
-        for array in (heads, *state):
+        logits, state = runner.step(signal, state)
+        for array in (logits, *state):
             digest.update(array.tobytes())
     return digest.hexdigest()

@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from types import TracebackType
 from typing import Self
@@ -23,7 +21,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from einthoven.analysis import Runner, StepOutput, WindowAnalysis, WindowAnalyzer, window_stop
+from einthoven.analysis import Runner, StepOutput, WindowAnalyzer, window_stop
 from einthoven.clock import SystemClock
 from einthoven.errors import InputError, StoreError
 from einthoven.events import (
@@ -37,31 +35,18 @@ from einthoven.events import (
     WindowAnalyzed,
 )
 from einthoven.models import Model
-from einthoven.ports import MISSING_UV, Clock, Segment, Source, Store
-from einthoven.results import InconclusiveReason, Quality, Rhythm, RiskTier, WindowResult
-from einthoven.risk import RiskAssessment, RiskTally, window_tier
+from einthoven.ports import MISSING_UV, Clock, Segment, Store
+from einthoven.results import Quality, RiskTier, WindowResult
+from einthoven.risk import RiskAssessment, RiskTally
 from einthoven.runner_litert import LiteRtRunner
 from einthoven.samples import as_microvolts
-from einthoven.segments import segment_digest
 from einthoven.timeline import Timeline
+from einthoven.verdicts import window_result
 
 MAX_PUSH_SAMPLES = 50_000_000
 """Samples that one push may hold: 13 hours at 1000 Hz."""
 MAX_UNSAVED_WINDOWS = 120
 """Windows kept in memory while the store refuses them: an hour; the oldest go first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Recording:
-    """A whole recording's analysis.
-
-    Attributes:
-        results: One a window, in order.
-        assessment: What they add up to.
-    """
-
-    results: tuple[WindowResult, ...]
-    assessment: RiskAssessment
 
 
 class Session:
@@ -272,69 +257,3 @@ class Session:
         change = RiskChanged(result.started_at_ms, assessment.tier, self._tier, assessment.evidence)
         self._tier = assessment.tier
         return [change]
-
-
-def window_result(model: Model, analysis: WindowAnalysis, segment: Segment, started_at_ms: int) -> WindowResult:
-    """Turn an analysis into the verdict that is stored; the same for a live window and for its replay."""
-    return WindowResult(
-        counter=0,
-        started_at_ms=started_at_ms,
-        duration_ms=int(len(segment.samples_uv) * 1000 / segment.sampling_rate_hz),
-        n_steps=analysis.n_steps,
-        usable_s=analysis.usable_s,
-        quality=analysis.quality,
-        rhythm=analysis.rhythm,
-        confidence_permille=analysis.confidence_permille,
-        logits=analysis.logits,
-        tier=window_tier(analysis.rhythm, analysis.reason),
-        reason=_reason(analysis),
-        model_digest=model.digest,
-        front_end_version=model.front_end_version,
-        segment_digest=segment_digest(segment),
-    )
-
-
-def _reason(analysis: WindowAnalysis) -> InconclusiveReason:
-    if analysis.reason is InconclusiveReason.NONE and analysis.rhythm is Rhythm.NOISE:
-        return InconclusiveReason.POOR_SIGNAL
-    return analysis.reason
-
-
-def analyze(
-    model: Model, store: Store, source: Source, *, started_at_ms: int | None = None, clock: Clock | None = None
-) -> Recording:
-    """Analyse a whole source by the same path as a live stream, and keep it in the store.
-
-    The source is read to its end before the first window is kept: one that breaks off leaves nothing behind.
-
-    Args:
-        model: A verified model.
-        store: Where results and signal are kept.
-        source: Where samples come from.
-        started_at_ms: UTC of the first sample where the source does not know it; now, if not given.
-        clock: Tells now; the system's, if not given.
-
-    Raises:
-        InputError: The source can't be read.
-        StoreError: The store can't keep the results.
-    """
-    begun = source.started_at_ms if source.started_at_ms is not None else started_at_ms
-    session = Session.open(model, store, sampling_rate_hz=source.sampling_rate_hz, started_at_ms=begun, clock=clock)
-    results: list[WindowResult] = []
-    with session:
-        for chunk in list(source.chunks()):
-            results += _verdicts(session.push(chunk))
-        results += _verdicts(session.close())
-    return Recording(tuple(results), session.assessment)
-
-
-def _verdicts(events: Sequence[Event]) -> list[WindowResult]:
-    """Only what a whole recording keeps: its seconds would fill memory on a day-long file.
-
-    Raises:
-        StoreError: A window could not be stored; a file, unlike a heart, can be analysed again later.
-    """
-    for event in events:
-        if isinstance(event, StoreFailed):
-            raise event.error
-    return [event.result for event in events if isinstance(event, WindowAnalyzed)]

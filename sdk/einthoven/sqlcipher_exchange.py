@@ -16,6 +16,7 @@ from einthoven.ports import Pending, SyncState
 from einthoven.store_rules import (
     SYNC_KEY_SETTING,
     annotation_row_bytes,
+    begins_new_history,
     check_acknowledged,
     checked_sync_key,
     next_cursor,
@@ -65,7 +66,7 @@ def read_pending(connection: dbapi2.Connection, limit: int) -> Pending:
         (min(limit, MAX_RESULTS_PER_EXCHANGE),),
     ).fetchall()
     annotations = connection.execute(
-        """SELECT local_body FROM annotation WHERE local_body IS NOT known_body
+        """SELECT local_body FROM annotation WHERE own AND local_body IS NOT known_body
             ORDER BY device_alias, epoch, counter, author LIMIT ?""",
         (min(limit, MAX_ANNOTATIONS_PER_EXCHANGE),),
     )
@@ -83,7 +84,7 @@ def read_sync_state(connection: dbapi2.Connection) -> SyncState:
     ).fetchone()
     (waiting,) = connection.execute(
         """SELECT (SELECT sum(last_counter - acknowledged) FROM epoch)
-            + (SELECT count(*) FROM annotation WHERE local_body IS NOT known_body)"""
+            + (SELECT count(*) FROM annotation WHERE own AND local_body IS NOT known_body)"""
     ).fetchone()
     refused = connection.execute("SELECT counter, code, reason FROM refusal WHERE epoch = ? ORDER BY counter", (epoch,))
     return SyncState(
@@ -103,8 +104,8 @@ def put_local_annotation(connection: dbapi2.Connection, row: AnnotationRow) -> A
     local, _ = _annotation(connection, row)
     merged = row if local is None else merge_annotation(local, row)
     connection.execute(
-        """INSERT INTO annotation (device_alias, epoch, counter, author, local_body) VALUES (?, ?, ?, ?, ?)
-            ON CONFLICT DO UPDATE SET local_body = excluded.local_body""",
+        """INSERT INTO annotation (device_alias, epoch, counter, author, local_body, own) VALUES (?, ?, ?, ?, ?, 1)
+            ON CONFLICT DO UPDATE SET local_body = excluded.local_body, own = 1""",
         (*_annotation_name(row), annotation_row_bytes(merged)),
     )
     return merged
@@ -124,11 +125,14 @@ def take_over(
     key = checked_sync_key(line and line[0])
     line = connection.execute("SELECT last_counter FROM epoch WHERE epoch = ?", (request.epoch,)).fetchone()
     check_acknowledged(response, line and line[0])
+    stored_cursor = _read_cursor(connection)
+    if begins_new_history(stored_cursor, response):
+        _forget_what_the_server_lost(connection, request.epoch, response.acknowledged)
     running = _running_digest(connection, key, request.device_alias)
     _acknowledge(connection, request.epoch, response, running)
     for row in (*request.annotations, *response.annotations):
         _learn(connection, row, running)
-    cursor = next_cursor(_read_cursor(connection), request, response)
+    cursor = next_cursor(stored_cursor, request, response)
     connection.execute(
         """UPDATE sync SET cursor_shard_epoch = ?, cursor_commit_seq = ?, digest_count = ?, digest_total = ?,
             digest_key = ?, digest_device_alias = ?, last_exchange_ms = ?, last_digest_equal = ?""",
@@ -143,6 +147,14 @@ def take_over(
             running.digest == response.digest,
         ),
     )
+
+
+def _forget_what_the_server_lost(connection: dbapi2.Connection, epoch: int, acknowledged: int) -> None:
+    connection.execute("UPDATE epoch SET acknowledged = min(acknowledged, ?) WHERE epoch = ?", (acknowledged, epoch))
+    connection.execute("DELETE FROM refusal WHERE epoch = ? AND counter > ?", (epoch, acknowledged))
+    connection.execute("UPDATE annotation SET known_body = NULL")
+    # Keyed with nothing: the digest is computed anew.
+    connection.execute("UPDATE sync SET digest_key = NULL")
 
 
 def _acknowledge(

@@ -27,6 +27,7 @@ from einthoven.store_rules import (
     FIRST_EPOCH,
     SYNC_KEY_SETTING,
     annotation_row_bytes,
+    begins_new_history,
     check_acknowledged,
     check_limit,
     check_setting,
@@ -69,6 +70,7 @@ class MemoryStore:
         self._settings: dict[str, bytes] = {}
         self._local: dict[_Key, AnnotationRow] = {}
         self._known: dict[_Key, AnnotationRow] = {}
+        self._own: set[_Key] = set()
         self._refused: dict[int, RowVerdict] = {}
         self._acknowledged = 0
         self._cursor = Cursor(0, 0)
@@ -128,6 +130,7 @@ class MemoryStore:
         annotation_row_bytes(row)
         with self._open():
             key = (row.target, row.author)
+            self._own.add(key)
             self._local[key] = _merged(self._local.get(key), row)
             return self._local[key]
 
@@ -159,6 +162,12 @@ class MemoryStore:
             check_acknowledged(response, len(self._results) if request.epoch == FIRST_EPOCH else None)
             for row in (*request.annotations, *response.annotations):
                 annotation_row_bytes(row)
+            if begins_new_history(self._cursor, response):
+                self._acknowledged = min(self._acknowledged, response.acknowledged)
+                self._refused = {
+                    counter: was for counter, was in self._refused.items() if counter <= self._acknowledged
+                }
+                self._known.clear()
             for counter, verdict in refused_verdicts(response).items():
                 if self._acknowledged < counter <= response.acknowledged:
                     self._refused[counter] = verdict
@@ -230,7 +239,7 @@ class MemoryStore:
         self._segments.setdefault(segment_digest(kept), kept)
 
     def _waiting_annotations(self) -> list[AnnotationRow]:
-        return [row for name, row in sorted(self._local.items()) if self._known.get(name) != row]
+        return [row for name, row in sorted(self._local.items()) if name in self._own and self._known.get(name) != row]
 
     def _digest_from_scratch(self, key: bytes, device_alias: int) -> Digest:
         digest = digests.EMPTY

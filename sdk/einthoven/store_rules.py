@@ -5,16 +5,19 @@ in-memory store can stand as the oracle of the encrypted one.
 
 Applying an exchange (``Store.apply_exchange``), rule by rule:
     1. A counter's fate is decided once, when the acknowledged mark passes it: refused if the response has a verdict
-       for it that is neither accepted nor duplicate, held by the server otherwise. The mark never moves back.
+       for it that is neither accepted nor duplicate, held by the server otherwise. The mark moves back only by rule 6.
     2. What the server acknowledges must be here. If it acknowledges more, this store was turned back: ``SyncError``,
        and nothing is changed.
     3. An annotation that was pushed or pulled is known to be held by the server, as the merge of all that was. It is
-       merged into the local one. It waits exactly as long as local and known differ, so one that was changed again
-       while the exchange was under way goes on waiting.
+       merged into the local one. One that was ever written here waits exactly as long as local and known differ, so
+       one that was changed again while the exchange was under way goes on waiting.
     4. The cursor becomes the response's if the request went out from where the store stands; a pair that comes late
        or twice can only move it forward.
     5. The digest covers the results of rule 1 that the server holds, of all epochs, and the annotations of rule 3 as
        the server is known to hold them.
+    6. A response from a new shard epoch is from a server that lost part of its history and says so. What it no longer
+       acknowledges waits again with its fate undecided, and of annotations it is known to hold only what this exchange
+       and later ones say. Words of others that it lost stay here, and are not this device's to send back.
 """
 
 from __future__ import annotations
@@ -137,6 +140,11 @@ def check_acknowledged(response: ExchangeResponse, last_counter: int | None) -> 
             "the server holds results that this store does not, so it was restored from an old copy",
             "enrol the device again",
         )
+
+
+def begins_new_history(stored: Cursor, response: ExchangeResponse) -> bool:
+    """Rule 6; once its cursor is stored, the same history does not begin again."""
+    return response.cursor.shard_epoch > stored.shard_epoch
 
 
 def refused_verdicts(response: ExchangeResponse) -> Mapping[int, RowVerdict]:

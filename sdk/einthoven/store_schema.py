@@ -13,7 +13,7 @@ Tables (version 1):
     segment     Signal by the SHA-256 of its canonical bytes; a result may outlive its signal.
     result      Canonical row bytes by (epoch, counter); what is stored is what is hashed and sealed.
     refusal     Verdicts of the server that are neither accepted nor duplicate.
-    annotation  The local row, and the row that the server is known to hold; it waits while they differ.
+    annotation  The local row, and the row that the server is known to hold; one's own waits while they differ.
     sync        One line: current epoch, cursor, running digest and what it was keyed with, last exchange.
     setting     Small values by name.
 """
@@ -61,10 +61,11 @@ _VERSION_1: Final = (
         author TEXT NOT NULL,
         local_body BLOB NOT NULL,
         known_body BLOB,
+        own INTEGER NOT NULL DEFAULT 0,
         PRIMARY KEY (device_alias, epoch, counter, author)
     ) STRICT, WITHOUT ROWID""",
     """CREATE INDEX annotation_waiting ON annotation (device_alias, epoch, counter, author)
-        WHERE local_body IS NOT known_body""",
+        WHERE own AND local_body IS NOT known_body""",
     """CREATE TABLE sync (
         only_line INTEGER PRIMARY KEY CHECK (only_line = 1),
         epoch INTEGER NOT NULL REFERENCES epoch,

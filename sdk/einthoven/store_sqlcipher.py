@@ -25,6 +25,7 @@ from sqlcipher3 import dbapi2
 
 from einthoven.errors import RecordFormatError, StoreIOError
 from einthoven.file_lock import FileLock
+from einthoven.plaintext_scan import files_of_store
 from einthoven.ports import KeyProvider, Pending, Segment, StoreStats, SyncState
 from einthoven.private_files import make_private_folder
 from einthoven.result_rows import from_row
@@ -235,20 +236,14 @@ class SqlCipherStore:
             )
 
     def stats(self) -> StoreStats:
-        """See ``Store``; the file's size counts its write-ahead log."""
+        """See ``Store``; the file's size counts its log and the log's index."""
         with self._reading() as connection:
-            (results, annotations, segments, segment_bytes) = connection.execute(
+            results, annotations, segments, segment_bytes = connection.execute(
                 """SELECT (SELECT count(*) FROM result), (SELECT count(*) FROM annotation),
                     (SELECT count(*) FROM segment), (SELECT ifnull(sum(length(body)), 0) FROM segment)"""
             ).fetchone()
-            log = self._path.with_name(self._path.name + "-wal")
-            return StoreStats(
-                results=results,
-                annotations=annotations,
-                segments=segments,
-                segment_bytes=segment_bytes,
-                file_bytes=self._path.stat().st_size + (log.stat().st_size if log.exists() else 0),
-            )
+            file_bytes = sum(file.stat().st_size for file in files_of_store(self._path))
+            return StoreStats(results, annotations, segments, segment_bytes, file_bytes)
 
     def close(self) -> None:
         """See ``Store``."""

@@ -26,10 +26,11 @@ from einthoven.events import (
 )
 from einthoven.models import Model, load_model
 from einthoven.ports import MISSING_UV
+from einthoven.recordings import analyze
 from einthoven.replaying import ReplayOutcome, replay, replay_all
 from einthoven.results import InconclusiveReason, Quality, RiskTier, WindowResult
 from einthoven.runner_litert import LiteRtRunner
-from einthoven.session import Session, analyze
+from einthoven.session import Session
 from einthoven.source_simulated import SimulatedSource
 from einthoven.store_memory import MemoryStore
 

@@ -1,0 +1,76 @@
+"""A whole recording in one call, by the same path as a live stream."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from einthoven.analysis import Runner
+from einthoven.events import Event, StoreFailed, WindowAnalyzed
+from einthoven.models import Model
+from einthoven.ports import Clock, Source, Store
+from einthoven.results import WindowResult
+from einthoven.risk import RiskAssessment
+from einthoven.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A whole recording's analysis.
+
+    Attributes:
+        results: One a window, in order.
+        assessment: What they add up to.
+    """
+
+    results: tuple[WindowResult, ...]
+    assessment: RiskAssessment
+
+
+def analyze(
+    model: Model,
+    store: Store,
+    source: Source,
+    *,
+    started_at_ms: int | None = None,
+    clock: Clock | None = None,
+    runner: Runner | None = None,
+) -> Recording:
+    """Analyse a whole source by the same path as a live stream, and keep it in the store.
+
+    The source is read to its end before the first window is kept: one that breaks off leaves nothing behind.
+
+    Args:
+        model: A verified model.
+        store: Where results and signal are kept.
+        source: Where samples come from.
+        started_at_ms: UTC of the first sample where the source does not know it; now, if not given.
+        clock: Tells now; the system's, if not given.
+        runner: Runs the model; LiteRT, if not given.
+
+    Raises:
+        InputError: The source can't be read.
+        StoreError: The store can't keep the results.
+    """
+    begun = source.started_at_ms if source.started_at_ms is not None else started_at_ms
+    session = Session.open(
+        model, store, sampling_rate_hz=source.sampling_rate_hz, started_at_ms=begun, clock=clock, runner=runner
+    )
+    results: list[WindowResult] = []
+    with session:
+        for chunk in list(source.chunks()):
+            results += _verdicts(session.push(chunk))
+        results += _verdicts(session.close())
+    return Recording(tuple(results), session.assessment)
+
+
+def _verdicts(events: Sequence[Event]) -> list[WindowResult]:
+    """Only what a whole recording keeps: its seconds would fill memory on a day-long file.
+
+    Raises:
+        StoreError: A window could not be stored; a file, unlike a heart, can be analysed again later.
+    """
+    for event in events:
+        if isinstance(event, StoreFailed):
+            raise event.error
+    return [event.result for event in events if isinstance(event, WindowAnalyzed)]

@@ -1,0 +1,106 @@
+"""LiteRT behind the ``Runner`` port: only the graph the manifest describes, only the bits it was verified with."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from einthoven.errors import ModelCorrupt, ModelError, ModelUnverified
+from einthoven.models import Model, load_model
+from einthoven.runner_litert import LiteRtRunner, import_interpreter, self_test_digest, self_test_signal
+
+MODEL = load_model()
+VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "rhythm_steps.json").read_text(encoding="utf-8"))
+
+
+def with_manifest(**changes: Any) -> Model:
+    manifest = msgspec.structs.replace(MODEL.manifest, **changes)
+    return Model(MODEL.content, manifest, MODEL.digest, MODEL.coefficients)
+
+
+def test_golden_vectors_of_every_tensor() -> None:
+    """Input, every state and output of each step, bit for bit. They are of one model: a new one brings new vectors."""
+    assert VECTORS["sha256"] == MODEL.manifest.sha256
+    runner = LiteRtRunner(MODEL)
+    state = runner.initial_state()
+    for step in VECTORS["steps"]:
+        logits, state = runner.step(np.array(step["signal"], np.int8), state)
+        assert logits.tolist() == step["logits"]
+        assert [array.tolist() for array in state] == step["states"]
+
+
+def test_a_step_depends_on_its_arguments_alone() -> None:
+    runner = LiteRtRunner(MODEL)
+    signal = self_test_signal(2)
+    first = runner.step(signal[0], runner.initial_state())
+    runner.step(signal[1], first[1])
+    again = runner.step(signal[0], runner.initial_state())
+    np.testing.assert_array_equal(first[0], again[0])
+    for old, new in zip(first[1], again[1], strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_the_initial_state_is_the_zero_point_and_read_only() -> None:
+    runner = LiteRtRunner(MODEL)
+    for array, tensor in zip(runner.initial_state(), MODEL.manifest.inputs[1:], strict=True):
+        assert (array == tensor.zero_point).all()
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 1
+
+
+def test_two_runners_give_the_same_bits() -> None:
+    assert self_test_digest(LiteRtRunner(MODEL), MODEL.manifest) == self_test_digest(LiteRtRunner(MODEL), MODEL.manifest)
+
+
+def test_threads_may_share_a_runner() -> None:
+    runner = LiteRtRunner(MODEL)
+    found: list[str] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(self_test_digest(runner, MODEL.manifest))) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [MODEL.manifest.self_test.sha256] * 4
+
+
+def test_other_bits_than_the_self_tests_are_refused() -> None:
+    self_test = msgspec.structs.replace(MODEL.manifest.self_test, sha256="0" * 64)
+    with pytest.raises(ModelUnverified, match="computes other values"):
+        LiteRtRunner(with_manifest(self_test=self_test))
+
+
+@pytest.mark.parametrize("field", ["name", "shape", "scale", "zero_point"])
+@pytest.mark.parametrize("side", ["inputs", "outputs"])
+def test_a_graph_unlike_its_manifest_is_refused(side: str, field: str) -> None:
+    tensors = getattr(MODEL.manifest, side)
+    other = {"name": "another", "shape": (1, 3), "scale": 0.123, "zero_point": tensors[0].zero_point + 1}
+    changed = msgspec.structs.replace(tensors[0], **{field: other[field]})
+    with pytest.raises(ModelCorrupt):
+        LiteRtRunner(with_manifest(**{side: (changed, *tensors[1:])}))
+
+
+def test_a_tensor_left_out_of_the_manifest_is_refused() -> None:
+    with pytest.raises(ModelCorrupt):
+        LiteRtRunner(with_manifest(inputs=MODEL.manifest.inputs[:2]))
+
+
+def test_bytes_that_are_no_model_are_refused() -> None:
+    with pytest.raises(ModelCorrupt):
+        LiteRtRunner(Model(b"not a model", MODEL.manifest, MODEL.digest, MODEL.coefficients))
+
+
+def test_without_an_interpreter_the_error_says_what_to_install() -> None:
+    with pytest.raises(ModelError, match="pip install ai-edge-litert"):
+        import_interpreter(("no_such_package_anywhere", "json"))
+
+
+def test_the_next_interpreter_is_taken_where_the_first_is_missing() -> None:
+    assert import_interpreter(("no_such_package_anywhere", "ai_edge_litert.interpreter")).__name__ == "Interpreter"
