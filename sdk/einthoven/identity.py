@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from einthoven.errors import NotEnrolled, StoreIOError
 from einthoven.ports import Store
+from einthoven.store_rules import SYNC_KEY_SETTING
 
 IDENTITY_SETTING: Final = "identity"
-SYNC_KEY_SETTING: Final = "sync_key"
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
