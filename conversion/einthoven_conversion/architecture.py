@@ -1,9 +1,8 @@
 """The rhythm network in float32: causal convolutions at falling rates, one output a second, pooled over the window.
 
-One second in gives one feature vector out; two linear heads read it. A window's logits are the mean over its seconds of
-the first head plus the maximum over its seconds of the second: the mean sees the rhythm, the maximum a single odd beat.
-Because every stride divides 128 and every layer is causal, the same network runs second by second with
-``Layer.context`` earlier samples a layer as its whole state (``quantize``).
+One second in gives one feature vector out, and a linear head reads it. A window's logits are the mean of the head over
+its seconds, so a second that is left out leaves no trace. Because every stride divides 128 and every layer is causal,
+the same network runs second by second with ``Layer.context`` earlier samples a layer as its whole state (``quantize``).
 
 It deliberately uses no recurrent layer (they lose in int8) and no residual sum (so that each layer's channels can be
 scaled freely before quantization).
@@ -36,7 +35,7 @@ def input_channels(layers: Sequence[Layer]) -> list[int]:
 
 
 def initial_weights(recipe: Recipe, rng: np.random.Generator) -> Weights:
-    """He-normal kernels, unit gains, small heads."""
+    """He-normal kernels, unit gains, a small head."""
     weights: Weights = {}
     for i, (layer, channels) in enumerate(zip(recipe.layers, input_channels(recipe.layers), strict=True)):
         fan_in = layer.kernel * channels
@@ -44,10 +43,9 @@ def initial_weights(recipe: Recipe, rng: np.random.Generator) -> Weights:
         weights[f"kernel_{i}"] = (rng.standard_normal(shape) * np.sqrt(2 / fan_in)).astype(np.float32)
         weights[f"gain_{i}"] = np.ones(layer.channels, np.float32)
         weights[f"offset_{i}"] = np.zeros(layer.channels, np.float32)
-    heads = 2 * CLASSES if recipe.use_max_head else CLASSES
     features = recipe.layers[-1].channels
-    weights["head_kernel"] = (rng.standard_normal((features, heads)) * 0.05).astype(np.float32)
-    weights["head_offset"] = np.zeros(heads, np.float32)
+    weights["head_kernel"] = (rng.standard_normal((features, CLASSES)) * 0.05).astype(np.float32)
+    weights["head_offset"] = np.zeros(CLASSES, np.float32)
     return weights
 
 
@@ -96,11 +94,8 @@ def features(
     return signal, used
 
 
-def pooled_logits(second_features: Any, mask: Any, weights: dict[str, Any], recipe: Recipe) -> Any:
+def pooled_logits(second_features: Any, mask: Any, weights: dict[str, Any]) -> Any:
     """Logits [batch, 4] of windows from their seconds' features; ``mask`` [batch, seconds] is 1 for a real second."""
-    heads = second_features @ weights["head_kernel"] + weights["head_offset"]
+    logits = second_features @ weights["head_kernel"] + weights["head_offset"]
     real = mask[:, :, None]
-    mean = tf.reduce_sum(heads[:, :, :CLASSES] * real, 1) / tf.reduce_sum(real, 1)
-    if not recipe.use_max_head:
-        return mean
-    return mean + tf.reduce_max(heads[:, :, CLASSES:] - (1 - real) * 1e4, 1)
+    return tf.reduce_sum(logits * real, 1) / tf.reduce_sum(real, 1)

@@ -10,6 +10,8 @@ Invariants:
 from __future__ import annotations
 
 import csv
+import zipfile
+import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +27,8 @@ LABELS = ("N", "A", "O", "~")
 """In the order of ``einthoven.results.Rhythm``."""
 DATASETS = ("cinc2017",)
 MAX_RECORD_SAMPLES = 10_000_000
+UNREADABLE = (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
+"""What NumPy and zipfile raise on a damaged shard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +114,9 @@ def read_signals(folder: Path, records: Sequence[Record]) -> Iterator[tuple[int,
     for shard, positions in sorted(by_shard.items()):
         path = folder / Path(shard).name
         try:
-            with np.load(path, allow_pickle=False) as content:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
                 columns = {key: content[key] for key in ("record_id", "delta", "start", "channels", "samples")}
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except UNREADABLE as error:
             raise DatasetCorrupt(f"{path} can't be read", "fetch the data set again") from error
         for position in positions:
             yield position, _signal(path, columns, records[position])
@@ -122,8 +126,8 @@ def _signal(path: Path, columns: dict[str, NDArray[np.generic]], record: Record)
     row = record.row
     if not 0 <= row < len(columns["record_id"]) or str(columns["record_id"][row]) != record.record_id:
         raise DatasetCorrupt(f"record {record.record_id} is not where the index says", "fetch the data set again")
-    channels, samples = int(columns["channels"][row]), int(columns["samples"][row])  # type: ignore[call-overload]
-    start, stop = int(columns["start"][row]), int(columns["start"][row + 1])  # type: ignore[call-overload]
+    channels, samples = int(columns["channels"][row]), int(columns["samples"][row])
+    start, stop = int(columns["start"][row]), int(columns["start"][row + 1])
     if not (0 < samples <= MAX_RECORD_SAMPLES and channels > 0 and stop - start == channels * samples):
         raise DatasetCorrupt(f"record {record.record_id} in {path.name} does not add up", "fetch the data set again")
     # First differences of int16: the sum wraps on purpose.

@@ -8,6 +8,7 @@ reads the table at the instants its own rate needs.
 from __future__ import annotations
 
 import numpy as np
+
 from einthoven.frontend import FRONT_END_VERSION, FrontEndCoefficients
 
 CUTOFF_HZ = 43.5

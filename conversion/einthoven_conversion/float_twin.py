@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from einthoven.analysis import WINDOW_S, State, analyze_record
-from einthoven.frontend import MODEL_RATE_HZ
-from einthoven.models import CLASSES, HEADS, Model
-from einthoven.results import Quality
 from numpy.typing import NDArray
 
+from einthoven.analysis import WINDOW_S, State, analyze_record
+from einthoven.frontend import MODEL_RATE_HZ
+from einthoven.models import CLASSES, Model
+from einthoven.results import Quality
 from einthoven_conversion.architecture import Weights, features
 from einthoven_conversion.datasets import Record, read_signals
 from einthoven_conversion.recipe import Recipe
@@ -34,7 +34,7 @@ class _Listener:
 
     def step(self, signal: NDArray[np.int8], state: State) -> tuple[NDArray[np.int8], State]:
         self.signals.append(signal)
-        return np.zeros(HEADS, np.int8), state
+        return np.zeros(CLASSES, np.int8), state
 
 
 def float_logits(
@@ -59,27 +59,27 @@ def float_logits(
             windows.append(padded)
             owners.append(position)
             pooled.append(mask)
-    heads = _heads(weights, recipe, np.stack(windows))
+    second_logits = _second_logits(weights, recipe, np.stack(windows))
     logits = np.zeros((len(records), CLASSES))
     owner = np.array(owners)
     for position in range(len(records)):
         mine = np.flatnonzero(owner == position)
-        seen = np.concatenate([heads[i][pooled[i]] for i in mine])
+        seen = np.concatenate([second_logits[i][pooled[i]] for i in mine])
         if len(seen):
-            logits[position] = seen[:, :CLASSES].mean(axis=0)
-            if recipe.use_max_head:
-                logits[position] += seen[:, CLASSES:].max(axis=0)
+            logits[position] = seen.mean(axis=0)
     return logits
 
 
-def _heads(weights: Weights, recipe: Recipe, windows: NDArray[np.int8]) -> NDArray[np.float32]:
+def _second_logits(weights: Weights, recipe: Recipe, windows: NDArray[np.int8]) -> NDArray[np.float32]:
     statistics = [(weights[f"mean_{i}"], weights[f"variance_{i}"]) for i in range(len(recipe.layers))]
 
-    def heads(part: object) -> object:
+    def run(part: object) -> object:
         second_features, _ = features(part, weights, recipe, statistics)
         return second_features @ weights["head_kernel"] + weights["head_offset"]
 
-    compiled = tf.function(heads, jit_compile=True)
+    compiled = tf.function(run, jit_compile=True)
     padded = np.concatenate([windows, np.zeros((-len(windows) % BATCH, *windows.shape[1:]), np.int8)])
-    parts = [compiled(tf.constant(padded[i : i + BATCH].astype(np.float32))).numpy() for i in range(0, len(padded), BATCH)]
+    parts = [
+        compiled(tf.constant(padded[i : i + BATCH].astype(np.float32))).numpy() for i in range(0, len(padded), BATCH)
+    ]
     return np.concatenate(parts)[: len(windows)]

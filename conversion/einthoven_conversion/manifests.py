@@ -1,10 +1,10 @@
-"""Writes the manifest of a freshly converted model, and the model with it, so that the SDK accepts exactly that pair."""
+"""Writes a converted model and its manifest, so that the SDK accepts exactly that pair."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+
 from einthoven.frontend import FrontEndCoefficients
 from einthoven.models import (
     LABELS,
@@ -25,14 +26,13 @@ from einthoven.models import (
     verify_model,
 )
 from einthoven.runner_litert import LiteRtRunner, import_interpreter, self_test_digest
-
 from einthoven_conversion.errors import QuantizationFailed
 from einthoven_conversion.recipe import Recipe
 
 MODEL_VERSION = "1.0.0"
 SELF_TEST_STEPS = 12
 INPUT_NAMES = ("signal", "signal_state", "state")
-OUTPUT_NAMES = ("heads", "signal_state_out", "state_out")
+OUTPUT_NAMES = ("logits", "signal_state_out", "state_out")
 LICENCES: tuple[dict[str, Any], ...] = (
     {
         "name": "PhysioNet/Computing in Cardiology Challenge 2017, training set, version 1.0.0",
@@ -83,7 +83,6 @@ def describe(content: bytes, recipe: Recipe, coefficients: FrontEndCoefficients)
         front_end=FrontEndEntry(
             version=coefficients.version, grid_hz=coefficients.grid_hz, half_kernel=coefficients.half_kernel
         ),
-        use_max_head=recipe.use_max_head,
         probability=unverified_probability(),
         self_test=SelfTest(steps=SELF_TEST_STEPS, sha256=""),
         metrics={},
@@ -126,7 +125,7 @@ def write_model(model: Model, card: str, folds_report: dict[str, Any] | None, fo
     for file_name, content in contents.items():
         partial = folder / f".{file_name}.partial"
         partial.write_bytes(content)
-        os.replace(partial, folder / file_name)
+        partial.replace(folder / file_name)
 
 
 def _pretty(document: Any) -> bytes:
@@ -136,8 +135,6 @@ def _pretty(document: Any) -> bytes:
 
 
 def _join_number_lists(text: str) -> str:
-    import re
-
     return re.sub(r"\[\s+(-?[\d.e-]+(?:,\s+-?[\d.e-]+)*)\s+\]", lambda m: "[" + " ".join(m[1].split()) + "]", text)
 
 

@@ -22,7 +22,7 @@ def confusion(labels: NDArray[np.int64], rhythms: NDArray[np.int64]) -> NDArray[
 
 
 def f1_scores(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """F1 of each class from a confusion matrix [..., true, predicted]; 0 where a class is neither true nor predicted."""
+    """F1 of each class from a confusion matrix [..., true, predicted], 0 for an absent class."""
     hits = np.diagonal(counts, axis1=-2, axis2=-1)
     total = counts.sum(axis=-1) + counts.sum(axis=-2)
     return np.asarray(2 * hits / np.maximum(total, 1), np.float64)
@@ -44,7 +44,7 @@ def mean_f1_nao(scores: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def expected_calibration_error(confidence: NDArray[np.float64], correct: NDArray[np.bool_]) -> float:
-    """Mean distance of confidence and accuracy over 15 equally wide bins, weighted by their records (Guo et al. 2017)."""
+    """Mean distance of confidence and accuracy over 15 equal bins, weighted by records (Guo et al. 2017)."""
     bins = np.minimum((confidence * RELIABILITY_BINS).astype(np.int64), RELIABILITY_BINS - 1)
     gap = np.bincount(bins, confidence - correct, RELIABILITY_BINS)
     return float(np.abs(gap).sum() / len(confidence))

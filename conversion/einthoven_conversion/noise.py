@@ -7,9 +7,10 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-from einthoven.frontend import Conditioner, FrontEndCoefficients, ResamplerTable
 from numpy.typing import NDArray
 
+from einthoven.frontend import Conditioner, FrontEndCoefficients, ResamplerTable
+from einthoven_conversion.datasets import UNREADABLE
 from einthoven_conversion.errors import DatasetCorrupt
 
 
@@ -31,13 +32,15 @@ def read_noise(root: Path, coefficients: FrontEndCoefficients) -> NDArray[np.flo
         with (folder / "index.csv").open(newline="", encoding="utf-8") as lines:
             rates = {line["record_id"]: Fraction(line["fs_hz"]) for line in csv.DictReader(lines)}
         for shard in sorted(folder.glob("records_*.npz")):
-            with np.load(shard, allow_pickle=False) as content:
+            with shard.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
                 for i, name in enumerate(content["record_id"]):
                     start, stop = content["start"][i : i + 2]
                     channels = content["delta"][start:stop].reshape(content["channels"][i], content["samples"][i])
                     table = ResamplerTable(coefficients, rates[str(name)])
-                    for channel in np.cumsum(channels, axis=1, dtype=np.int16):
-                        pieces.append(Conditioner(table).push(channel.astype(np.int32)).astype(np.float32))
-    except (OSError, ValueError, KeyError, EOFError) as error:
+                    pieces += [
+                        Conditioner(table).push(channel.astype(np.int32)).astype(np.float32)
+                        for channel in np.cumsum(channels, axis=1, dtype=np.int16)
+                    ]
+    except UNREADABLE as error:
         raise DatasetCorrupt(f"{folder} can't be read", "fetch the data set again") from error
     return np.concatenate(pieces) if pieces else np.zeros(0, np.float32)

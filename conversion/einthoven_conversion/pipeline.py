@@ -13,21 +13,20 @@ Invariants:
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from einthoven.analysis import LOGIT_UNITY
 from einthoven.frontend import MODEL_RATE_HZ, FrontEnd, FrontEndCoefficients, ResamplerTable
 from einthoven.models import Model
 from einthoven.probability import permilles
 from einthoven.results import InconclusiveReason
 from einthoven.runner_litert import LiteRtRunner
-from numpy.typing import NDArray
-
 from einthoven_conversion.card import render_card
 from einthoven_conversion.datasets import Record, open_dataset, read_signals
 from einthoven_conversion.errors import DatasetCorrupt
@@ -37,6 +36,7 @@ from einthoven_conversion.manifests import describe, with_manifest, with_probabi
 from einthoven_conversion.recipe import Recipe
 from einthoven_conversion.scoring import Scores, join_scores, score_records
 from einthoven_conversion.temperature import fit_temperature, low_confidence_permille, octave_ratio
+from einthoven_conversion.training_records import record_ids_digest
 from einthoven_conversion.workers import ALL_FOLDS, Job, prepare_tensorflow, train_all
 
 if TYPE_CHECKING:
@@ -184,6 +184,21 @@ def train_and_ship(
     return model
 
 
+def validate_folds(
+    root: Path, dataset: str, work: Path, recipe: Recipe, workers: int, report: Report
+) -> dict[str, Any]:
+    """Train the folds that are not finished, score them all, and report.
+
+    Raises:
+        ConversionError: In one of its kinds.
+    """
+    jobs = make_jobs(root, dataset, work, recipe, everything=False)
+    work.mkdir(parents=True, exist_ok=True)
+    prepare_tensorflow()
+    weights = train_all(jobs, workers, report)
+    return folds_report(dataset, cross_validate(jobs, weights, report), len(jobs))
+
+
 def folds_report(dataset: str, validation: CrossValidation, folds: int) -> dict[str, Any]:
     """The cross-validated figures as one document."""
     return {
@@ -195,8 +210,3 @@ def folds_report(dataset: str, validation: CrossValidation, folds: int) -> dict[
         "temperature": validation.temperature,
         "low_confidence_permille": validation.threshold_permille,
     }
-
-
-def record_ids_digest(records: Sequence[Record]) -> str:
-    """SHA-256 over the sorted record ids, to tell later whether a model saw a set of records."""
-    return hashlib.sha256("\n".join(sorted(record.record_id for record in records)).encode()).hexdigest()

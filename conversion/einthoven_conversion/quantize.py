@@ -16,17 +16,16 @@ Invariants:
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from einthoven_conversion.architecture import BATCH_NORM_EPSILON, INPUT_SCALE, Weights, input_channels
-from einthoven_conversion.errors import QuantizationFailed
+from einthoven_conversion.architecture import BATCH_NORM_EPSILON, INPUT_SCALE, Weights
 from einthoven_conversion.recipe import Layer, Recipe
 
 FULL_SCALE = 6.0
@@ -68,7 +67,7 @@ def fold(weights: Weights, recipe: Recipe) -> FoldedNetwork:
     return FoldedNetwork(tuple(layers), weights["head_kernel"], weights["head_offset"])
 
 
-class StepModel(tf.Module):
+class StepModel(tf.Module):  # type: ignore[misc]
     """One second through the folded network with explicit state.
 
     Args:
@@ -104,12 +103,12 @@ class StepModel(tf.Module):
         return outputs, new_signal_state, tf.concat(new_states, axis=1)
 
     def step(self, signal: Any, signal_state: Any, state: Any) -> dict[str, Any]:
-        """Head values of one second, and the states for the next one."""
+        """Logits of one second, and the states for the next one."""
         outputs, new_signal_state, new_state = self.layer_outputs(signal, signal_state, state)
         kernel = tf.constant(self._network.head_kernel[None, None])
-        heads = tf.nn.bias_add(tf.nn.conv2d(outputs[-1], kernel, 1, "VALID"), tf.constant(self._network.head_offset))
+        logits = tf.nn.bias_add(tf.nn.conv2d(outputs[-1], kernel, 1, "VALID"), tf.constant(self._network.head_offset))
         return {
-            "heads": tf.reshape(heads, [1, -1]),
+            "logits": tf.reshape(logits, [1, -1]),
             "signal_state_out": new_signal_state,
             "state_out": new_state,
         }
@@ -191,5 +190,7 @@ def convert(network: FoldedNetwork, windows: Sequence[NDArray[np.int8]]) -> byte
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = tf.int8
         converter.inference_output_type = tf.int8
-        content = bytes(converter.convert())
-    return content
+        with warnings.catch_warnings():
+            # The converter calibrates with TensorFlow's own interpreter, which announces its retirement.
+            warnings.filterwarnings("ignore", message=r"\s*Warning: tf.lite.Interpreter is deprecated", category=UserWarning)
+            return bytes(converter.convert())

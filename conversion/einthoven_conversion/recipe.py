@@ -51,7 +51,6 @@ class Recipe:
 
     Attributes:
         layers: The network; strides multiply to 128, so that it makes one step a second.
-        use_max_head: Whether the maximum over seconds of a second head is added (rare beats).
         seed: Seed of weights, order and augmentation.
         epochs: Passes over the training records.
         batch: Windows a step.
@@ -62,7 +61,7 @@ class Recipe:
         average_decay: Decay of the running average of weights, which is what is kept.
         label_smoothing: Share of probability spread over all classes.
         class_weight_power: Loss weight of a class is its frequency to this power, scaled to mean 1.
-        dropout: Share of features dropped before the heads.
+        dropout: Share of features dropped before the head.
         rate_jitter: Whether records are played up to 5 % slower or faster.
         scale_jitter: Natural logarithm of the largest gain change after normalisation.
         noise_probability: Share of windows with electrode noise added.
@@ -74,7 +73,6 @@ class Recipe:
     """
 
     layers: tuple[Layer, ...] = RHYTHM_LAYERS
-    use_max_head: bool = True
     seed: int = 1906
     epochs: int = 30
     batch: int = 32
@@ -88,8 +86,8 @@ class Recipe:
     dropout: float = 0.2
     rate_jitter: bool = True
     scale_jitter: float = 0.2
-    noise_probability: float = 0.2
-    noise_max_fraction: float = 0.5
+    noise_probability: float = 0.15
+    noise_max_fraction: float = 0.3
     statistics_batches: int = 60
     representative_windows: int = 200
     range_percentile: float = 99.95

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+
 from einthoven.analysis import Runner, analyze_record
 from einthoven.models import Model
 from einthoven.results import InconclusiveReason
-from numpy.typing import NDArray
-
 from einthoven_conversion.datasets import Record, read_signals
 
 PROGRESS_EVERY = 250

@@ -9,9 +9,10 @@ import math
 from fractions import Fraction
 
 import numpy as np
+from numpy.typing import NDArray
+
 from einthoven.analysis import LOGIT_UNITY
 from einthoven.probability import OCTAVE
-from numpy.typing import NDArray
 
 RATIO_DENOMINATOR = 2**20
 LOWEST, HIGHEST = 0.05, 20.0

@@ -100,7 +100,11 @@ def learning_rate(recipe: Recipe, progress: float) -> float:
     """Linear warm-up, then half a cosine down to zero; ``progress`` runs from 0 to 1."""
     if progress < recipe.warm_up_share:
         return recipe.learning_rate * progress / recipe.warm_up_share
-    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * (progress - recipe.warm_up_share) / (1 - recipe.warm_up_share)))
+    return (
+        recipe.learning_rate
+        * 0.5
+        * (1 + math.cos(math.pi * (progress - recipe.warm_up_share) / (1 - recipe.warm_up_share)))
+    )
 
 
 def _class_weights(recipe: Recipe, labels: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -134,7 +138,7 @@ class _Optimizer:
             second_features, _ = features(windows, self._weights, recipe)
             shape = [second_features.shape[0], 1, second_features.shape[2]]
             kept = tf.cast(tf.random.stateless_uniform(shape, seed) >= recipe.dropout, tf.float32)
-            logits = pooled_logits(second_features * kept / (1 - recipe.dropout), mask, self._weights, recipe)
+            logits = pooled_logits(second_features * kept / (1 - recipe.dropout), mask, self._weights)
             smooth = recipe.label_smoothing
             wanted = tf.one_hot(targets, CLASSES) * (1 - smooth) + smooth / CLASSES
             losses = tf.nn.softmax_cross_entropy_with_logits(wanted, logits)

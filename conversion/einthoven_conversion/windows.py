@@ -1,12 +1,13 @@
 """Training windows: every record through the device's own front end, cached on disk, and augmented epoch by epoch.
 
-The cache holds the conditioned signal (128 Hz, baseline removed, int16 microvolts) at a few slightly wrong rates. Crops,
-polarity, noise and the amplitude normalisation come after it, because they change from epoch to epoch.
+The cache holds the conditioned signal (128 Hz, baseline removed, int16 microvolts) at a few slightly wrong rates.
+Crops, polarity, noise and the amplitude normalisation come after it, because they change from epoch to epoch.
 
 It deliberately filters nothing itself: conditioning and normalisation are ``einthoven.frontend``'s.
 
 Invariants:
-    1. With no augmentation, a window equals bit for bit what the device computes for that record.
+    1. With no augmentation, a window is what the device computes for that record; exact ties of the normalisation may
+       round the other way by one count, because many windows at once are scaled in float32.
     2. The same seed gives the same epoch.
 """
 
@@ -19,6 +20,8 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+
 from einthoven.frontend import (
     MIN_SCALE_UV,
     MODEL_RATE_HZ,
@@ -28,8 +31,6 @@ from einthoven.frontend import (
     FrontEndCoefficients,
     ResamplerTable,
 )
-from numpy.typing import NDArray
-
 from einthoven_conversion.datasets import Record, read_signals
 
 RATE_FACTORS = (Fraction(1), Fraction(95, 100), Fraction(975, 1000), Fraction(1025, 1000), Fraction(105, 100))
@@ -113,7 +114,7 @@ def normalize_windows(windows_uv: NDArray[np.float32]) -> NDArray[np.float32]:
         scales[:, second] = seen[:, seen.shape[1] // 2]
     scales = np.maximum(scales, MIN_SCALE_UV)[:, :, None]
     scaled = np.floor(windows_uv * (STEP_UNITY / scales) + np.float32(0.5))
-    return np.clip(scaled, -128, 127, dtype=np.float32)
+    return np.asarray(np.clip(scaled, -128, 127), np.float32)
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,7 @@ def draw_epoch(
     steps = normalize_windows(windows.reshape(len(positions), seconds, MODEL_RATE_HZ))
     gain = np.ones((len(positions), 1, 1), np.float32)
     if augmentation.flip:
-        gain *= rng.choice(np.float32([-1, 1]), size=gain.shape)
+        gain *= rng.choice(np.array([-1, 1], np.float32), size=gain.shape)
     if augmentation.scale_jitter:
         gain *= np.exp(rng.uniform(-1, 1, gain.shape) * augmentation.scale_jitter).astype(np.float32)
     return np.clip(np.rint(steps * gain), -128, 127, dtype=np.float32), mask
@@ -176,10 +177,11 @@ def _add_noise(
     windows: NDArray[np.float32], noise_uv: NDArray[np.float32], augmentation: Augmentation, rng: np.random.Generator
 ) -> None:
     length = windows.shape[1]
-    for window in windows[rng.random(len(windows)) < augmentation.noise_probability]:
-        amplitude = np.percentile(np.abs(window), 99)
+    for row in np.flatnonzero(rng.random(len(windows)) < augmentation.noise_probability):
+        amplitude = np.percentile(np.abs(windows[row]), 99)
         start = int(rng.integers(len(noise_uv) - length))
         piece = noise_uv[start : start + length]
         level = np.percentile(np.abs(piece), 99)
         if level > 0:
-            window += piece * np.float32(rng.uniform(0, augmentation.noise_max_fraction) * amplitude / level)
+            factor = rng.uniform(0, augmentation.noise_max_fraction) * amplitude / level
+            windows[row] += piece * np.float32(factor)

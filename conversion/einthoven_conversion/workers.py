@@ -10,14 +10,14 @@ import hashlib
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from einthoven.frontend import FrontEndCoefficients
 
+from einthoven.frontend import FrontEndCoefficients
 from einthoven_conversion.datasets import Record
 from einthoven_conversion.errors import DependencyMissing
 from einthoven_conversion.recipe import Recipe
@@ -63,7 +63,9 @@ class Job:
     @property
     def positions(self) -> list[int]:
         """Records that it trains on."""
-        return [i for i, record in enumerate(self.records) if record.fold != self.held_out or self.held_out == ALL_FOLDS]
+        return [
+            i for i, record in enumerate(self.records) if record.fold != self.held_out or self.held_out == ALL_FOLDS
+        ]
 
 
 def prepare_tensorflow() -> None:
@@ -97,7 +99,7 @@ def train_all(jobs: Sequence[Job], workers: int, report: Callable[[str], None]) 
     return [_read(job.weights_path) for job in jobs]
 
 
-def _submit(pool: ProcessPoolExecutor, jobs: Iterable[Job]) -> list[object]:
+def _submit(pool: ProcessPoolExecutor, jobs: Iterable[Job]) -> list[Future[str]]:
     return [pool.submit(_train, job) for job in jobs]
 
 
@@ -117,7 +119,7 @@ def _train(job: Job) -> str:
         weights = train_network(job.recipe, cache, labels, positions, noise, lambda line: print(line, file=lines))
     partial = job.weights_path.with_suffix(".partial.npz")
     np.savez(partial, **weights)  # type: ignore[arg-type]
-    os.replace(partial, job.weights_path)
+    partial.replace(job.weights_path)
     return f"trained {job.weights_path.stem} on {len(positions)} records"
 
 

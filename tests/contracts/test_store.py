@@ -22,6 +22,7 @@ from einthoven_protocol.merge import merge_annotation
 from einthoven_protocol.messages import (
     AnnotationRow,
     Cursor,
+    Digest,
     ExchangeRequest,
     ExchangeResponse,
     Register,
@@ -60,7 +61,7 @@ def filled(store: Store, make_window: MakeWindow, count: int) -> list[WindowResu
     return [store.append_window(*make_window(seed)) for seed in range(count)]
 
 
-def digest_of(results: list[WindowResult], annotations: list[AnnotationRow] = []) -> digests.Digest:  # noqa: B006
+def digest_of(results: list[WindowResult], annotations: list[AnnotationRow] = []) -> Digest:  # noqa: B006
     digest = digests.EMPTY
     for result in results:
         digest = digests.add(digest, digests.result_sum(SYNC_KEY, ALIAS, 1, to_row(result)))
@@ -399,13 +400,60 @@ def test_an_exchange_that_comes_late_takes_nothing_back(store: Store, make_windo
     assert (late.acknowledged, late.cursor, late.digest) == (after.acknowledged, after.cursor, after.digest)
 
 
-def test_a_server_that_was_restored_may_set_the_cursor_back(store: Store, make_window: MakeWindow) -> None:
-    filled(store, make_window, 0)
-    store.apply_exchange(push(store), ExchangeResponse(acknowledged=0, cursor=Cursor(1, 50)), at_ms=1)
+def test_a_server_that_lost_part_of_its_history_is_given_it_again(store: Store, make_window: MakeWindow) -> None:
+    results = filled(store, make_window, 3)
+    store.annotate(annotation(1, "me"))
+    foreign = annotation(1, "clinician")
+    verdicts = (RowVerdict(3, VerdictCode.REJECTED, 1),)
+    store.apply_exchange(
+        push(store),
+        ExchangeResponse(acknowledged=3, verdicts=verdicts, annotations=(foreign,), cursor=Cursor(1, 50)),
+        at_ms=1,
+    )
+    assert store.sync_state().waiting == 0
+    request = push(store)
+    answer = ExchangeResponse(acknowledged=1, cursor=Cursor(2, 3), digest=digest_of(results[:1]))
 
-    state = store.apply_exchange(push(store), ExchangeResponse(acknowledged=0, cursor=Cursor(2, 3)), at_ms=2)
+    state = store.apply_exchange(request, answer, at_ms=2)
 
-    assert state.cursor == Cursor(2, 3)
+    assert (state.cursor, state.acknowledged, state.refused) == (Cursor(2, 3), 1, ())
+    assert state.last_digest_equal is True
+    waiting = store.pending(limit=10)
+    assert [row.counter for row in waiting.results] == [2, 3]
+    assert waiting.annotations == (annotation(1, "me"),)  # the clinician's is not this device's to send
+    assert list(store.annotations()) == [foreign, annotation(1, "me")]
+    assert store.apply_exchange(request, answer, at_ms=2) == state
+
+
+def test_a_late_answer_from_a_new_history_still_says_what_was_lost(store: Store, make_window: MakeWindow) -> None:
+    filled(store, make_window, 3)
+    early = push(store, limit=1)
+    store.apply_exchange(push(store), ExchangeResponse(acknowledged=3, cursor=Cursor(1, 5)), at_ms=1)
+
+    state = store.apply_exchange(early, ExchangeResponse(acknowledged=1, cursor=Cursor(2, 1)), at_ms=2)
+
+    assert (state.cursor, state.acknowledged, state.waiting) == (Cursor(2, 1), 1, 2)
+
+
+def test_a_fate_is_decided_once(store: Store, make_window: MakeWindow) -> None:
+    results = filled(store, make_window, 3)
+    early = push(store)
+    store.apply_exchange(push(store, limit=2), ExchangeResponse(acknowledged=2), at_ms=1)
+    verdicts = (RowVerdict(1, VerdictCode.REJECTED, 1), RowVerdict(3, VerdictCode.REJECTED, 1))
+
+    state = store.apply_exchange(early, ExchangeResponse(acknowledged=3, verdicts=verdicts), at_ms=2)
+
+    assert state.refused == verdicts[1:]
+    assert state.digest == digest_of(results[:2])
+
+
+def test_within_one_history_an_acknowledgement_takes_nothing_back(store: Store, make_window: MakeWindow) -> None:
+    filled(store, make_window, 3)
+    store.apply_exchange(push(store), ExchangeResponse(acknowledged=3, cursor=Cursor(1, 5)), at_ms=1)
+
+    state = store.apply_exchange(push(store), ExchangeResponse(acknowledged=0, cursor=Cursor(1, 9)), at_ms=2)
+
+    assert (state.acknowledged, state.waiting) == (3, 0)
 
 
 def test_a_server_that_holds_more_than_the_store_is_an_error_and_changes_nothing(

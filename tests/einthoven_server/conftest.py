@@ -8,11 +8,11 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from tests.einthoven_server.site import ManualClock, Site, running_site
 
 from einthoven_server import postgres_embedded
 from einthoven_server.database import Connection, Database, Scope, connected
 from einthoven_server.migrations import migrate
-from tests.einthoven_server.site import ManualClock, Site, running_site
 
 
 @pytest.fixture(scope="session")

@@ -215,7 +215,7 @@ async def running_site(data: Path, database_url: str, clock: ManualClock, tenant
     """Serve, with a client session on the pinned authority."""
     settings = Settings(data, port=0)
     async with serving(settings, database_url, clock, tenant) as ready:
-        ca_pem = Path(ready.ca_file).read_text("ascii")
+        ca_pem = (data / "ca.pem").read_text("ascii")
         connector = aiohttp.TCPConnector(ssl=tls.client_context(ca_pem))
         async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as http:
             admin = (data / "admin-token").read_text("ascii")
@@ -225,5 +225,3 @@ async def running_site(data: Path, database_url: str, clock: ManualClock, tenant
 def b64(octets: bytes) -> str:
     """Bytes as JSON has them."""
     return base64.b64encode(octets).decode("ascii")
-
-

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import io
+from collections.abc import AsyncIterator
 
+import aiohttp
 import pytest
+import zstandard
+from tests.einthoven_server.site import Device, Site, result_row
 
-from einthoven_protocol import digests
+from einthoven_protocol import digests, frame
 from einthoven_protocol.codec import decode_response, encode_request
 from einthoven_protocol.exchange import check_response
 from einthoven_protocol.limits import MAX_REQUEST_BYTES
-from einthoven_protocol.messages import Cursor, Digest, RejectReason, ResultId, RowVerdict, Seal, VerdictCode
+from einthoven_protocol.messages import (
+    PROTOCOL_VERSION,
+    Cursor,
+    Digest,
+    RejectReason,
+    ResultId,
+    RowVerdict,
+    Seal,
+    VerdictCode,
+)
 from einthoven_server.database import Connection
-from tests.einthoven_server.site import Device, Site, result_row
 
 
 def digest_of(device: Device, rows, notes=()) -> Digest:
@@ -118,15 +131,15 @@ def broken_seals(device: Device, rows) -> dict[str, tuple[Seal, ...]]:
         "another epoch",
     ],
 )
-async def test_a_bad_seal_quarantines_its_rows_and_never_the_queue(site: Site, connection: Connection, how: str) -> None:
+async def test_a_bad_seal_quarantines_its_rows_and_never_the_queue(
+    site: Site, connection: Connection, how: str
+) -> None:
     device = await site.new_device()
     rows = device.rows(1, 3)
     bad = broken_seals(device, rows)[how]
     response = await device.exchange(rows, seals=bad)
     assert response.acknowledged == 3
-    assert response.verdicts == tuple(
-        RowVerdict(n, VerdictCode.QUARANTINED, RejectReason.BAD_SEAL) for n in (1, 2, 3)
-    )
+    assert response.verdicts == tuple(RowVerdict(n, VerdictCode.QUARANTINED, RejectReason.BAD_SEAL) for n in (1, 2, 3))
     assert response.digest == digests.EMPTY
     kept = "SELECT count(*) FROM quarantined_row WHERE tenant = $1"
     assert await connection.fetchval(kept, site.tenant) == 3
@@ -161,7 +174,7 @@ async def test_a_row_against_the_rules_of_results_is_rejected_for_good(site: Sit
 
 async def test_a_row_from_the_future_is_quarantined(site: Site) -> None:
     device = await site.new_device()
-    rows = device.rows(1, 1, started_at_ms=site.clock.now_ms() + 3_600_000)
+    rows = device.rows(1, 1, started_at_ms=site.clock.now_ms() + 25 * 3_600_000)
     response = await device.exchange(rows)
     assert response.verdicts == (RowVerdict(1, VerdictCode.QUARANTINED, RejectReason.CLOCK_SKEW),)
 
@@ -396,8 +409,30 @@ async def test_a_bit_flipped_in_a_signed_body_is_never_a_500(site: Site) -> None
 
 async def test_an_oversize_body_is_413(site: Site) -> None:
     device = await site.new_device()
-    body = bytes(MAX_REQUEST_BYTES + 1)
-    answer = await device.post(body)
+    headers = device.sign(b"")
+    answer = await site.send("POST", "/v1/exchange", data=io.BytesIO(bytes(MAX_REQUEST_BYTES + 1)), headers=headers)
+    assert (answer.status, answer.error) == (413, "too_large")
+
+
+async def test_a_body_of_unknown_length_is_cut_at_the_limit(site: Site) -> None:
+    device = await site.new_device()
+
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield bytes(64 * 1024)
+
+    headers = device.sign(b"")
+    try:
+        answer = await site.send("POST", "/v1/exchange", data=endless(), headers=headers)
+    except aiohttp.ClientError:
+        return  # the server closed while we were still sending
+    assert (answer.status, answer.error) == (413, "too_large")
+
+
+async def test_a_decompression_bomb_is_413(site: Site) -> None:
+    device = await site.new_device()
+    bomb = zstandard.ZstdCompressor(level=19).compress(bytes(200 * 1024 * 1024))
+    answer = await device.post(bytes((PROTOCOL_VERSION, frame.REQUEST, 1)) + bomb)
     assert (answer.status, answer.error) == (413, "too_large")
 
 

@@ -1,0 +1,117 @@
+"""Puts the applications together: one process, one database, one address.
+
+It deliberately holds no logic; each application also runs alone from the same parts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from einthoven_server import limits
+from einthoven_server.audit.log import AuditLog
+from einthoven_server.certificates import Certificates
+from einthoven_server.clock import Clock
+from einthoven_server.database import Database
+from einthoven_server.fhir.application import make_application as make_fhir
+from einthoven_server.identity.application import make_application as make_identity
+from einthoven_server.identity.guard import Guard
+from einthoven_server.identity.store import IdentityStore
+from einthoven_server.identity.tenancy import Tenancy
+from einthoven_server.key_service import KeyService
+from einthoven_server.patient_keys import PatientKeys
+from einthoven_server.records.application import make_application as make_records
+from einthoven_server.records.store import RecordStore
+from einthoven_server.records.writer import Writer
+from einthoven_server.requests import answers_errors, json_response, mount, render_json
+from einthoven_server.sync.application import make_application as make_sync
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the applications share.
+
+    Attributes:
+        database: Open and migrated.
+        identities: Who is known.
+        keys: Patients' data keys.
+        records: For reading.
+        writer: For writing; run by ``records``' application.
+        audit: The tenant's log.
+        guard: Authentication, permission, audit.
+        clock: Wall time.
+    """
+
+    database: Database
+    identities: IdentityStore
+    keys: PatientKeys
+    records: RecordStore
+    writer: Writer
+    audit: AuditLog
+    guard: Guard
+    clock: Clock
+
+
+def make_parts(database: Database, tenancy: Tenancy, key_service: KeyService, clock: Clock) -> Parts:
+    """Make what the applications share."""
+    scope = tenancy.scope
+    audit = AuditLog(database, scope, tenancy.audit_key)
+    keys = PatientKeys(database, key_service, scope)
+    identities = IdentityStore(database, scope, keys, audit)
+    return Parts(
+        database=database,
+        identities=identities,
+        keys=keys,
+        records=RecordStore(database, scope, keys),
+        writer=Writer(database, scope, audit, clock),
+        audit=audit,
+        guard=Guard(identities, audit, clock),
+        clock=clock,
+    )
+
+
+def make_application(
+    parts: Parts, certificates: Certificates, public_url: str, *outermost: Middleware
+) -> web.Application:
+    """All applications under one root.
+
+    Args:
+        parts: What they share.
+        certificates: What clients pin.
+        public_url: Where clients reach this server.
+        outermost: Middlewares around everything.
+    """
+
+    async def livez(request: web.Request) -> web.Response:
+        del request
+        return json_response({"status": "alive"})
+
+    async def readyz(request: web.Request) -> web.Response:
+        del request
+        await parts.database.ping()
+        return json_response({"status": "ready"}, HTTPStatus.OK)
+
+    root = web.Application(
+        middlewares=[answers_errors(render_json), *outermost], client_max_size=limits.JSON_BODY_MAX_BYTES
+    )
+    root.add_routes([web.get("/livez", livez), web.get("/readyz", readyz)])
+    identities = make_identity(
+        store=parts.identities,
+        keys=parts.keys,
+        guard=parts.guard,
+        clock=parts.clock,
+        certificates=certificates,
+        public_url=public_url,
+    )
+    results = make_records(
+        store=parts.records, identities=parts.identities, writer=parts.writer, guard=parts.guard, clock=parts.clock
+    )
+    mount(root, "/v1", identities)
+    mount(root, "/v1", results)
+    mount(root, "/v1", make_sync(writer=parts.writer, guard=parts.guard, clock=parts.clock))
+    base_url = f"{public_url}/fhir/R4"
+    root.add_subapp("/fhir/R4", make_fhir(store=parts.records, guard=parts.guard, base_url=base_url))
+    return root

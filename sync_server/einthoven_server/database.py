@@ -1,0 +1,139 @@
+"""Transactions on PostgreSQL, retried where the database says so.
+
+It deliberately knows no table. Nothing here or above uses what its distributed kin lack: no LISTEN/NOTIFY, advisory
+lock or sequence.
+
+Invariants:
+    1. What runs in ``transact`` happens wholly or not at all; it may run several times, so it keeps no state outside.
+    2. Only 40001 (serialization failure) and 40P01 (deadlock) are retried, a bounded number of times with full jitter.
+    3. Foreign errors leave as ``Busy`` (connection lost, time-out) or as what they are (a mistake of ours).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+
+import asyncpg
+
+from einthoven_server import limits
+from einthoven_server.errors import Busy, DatabaseUnavailable
+
+Connection: TypeAlias = Any
+"""``asyncpg`` ships no types; a connection inside a transaction."""
+Row: TypeAlias = Any
+"""A record: a mapping and a sequence at once."""
+T = TypeVar("T")
+
+_RETRIED = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+_UNAVAILABLE = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.InterfaceError,
+)
+
+
+class Scope(NamedTuple):
+    """First two columns of every table: where a tenant's rows lie, and whose they are."""
+
+    shard: int
+    tenant: str
+
+
+class Database:
+    """A pool of connections; made by ``connected``.
+
+    Args:
+        pool: An ``asyncpg.Pool``.
+    """
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+
+    async def transact(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Run ``work`` in one transaction, again after a serialization failure.
+
+        Raises:
+            Busy: The database can't be reached, or was contended for too long; nothing was changed as far as is known.
+        """
+        for attempt in range(limits.TRANSACTION_ATTEMPTS_MAX):
+            try:
+                acquired = self._pool.acquire(timeout=limits.DATABASE_COMMAND_TIMEOUT_S)
+                async with acquired as connection, connection.transaction():
+                    return await work(connection)
+            except _RETRIED:
+                ceiling_ms = limits.TRANSACTION_BACKOFF_MS * 2**attempt
+                await asyncio.sleep(random.uniform(0, ceiling_ms) / 1000)  # noqa: S311  # jitter, not a secret
+            except _UNAVAILABLE as error:
+                raise _busy("the database does not answer") from error
+        raise _busy("the database is contended")
+
+    async def ping(self) -> None:
+        """Ask for nothing.
+
+        Raises:
+            Busy: No answer.
+        """
+        await self.fetch("SELECT 1")
+
+    async def fetch(self, query: str, *arguments: object) -> list[Row]:
+        """Rows of one statement.
+
+        Raises:
+            Busy: The database can't be reached.
+        """
+
+        async def work(connection: Connection) -> list[Row]:
+            return list(await connection.fetch(query, *arguments))
+
+        return await self.transact(work)
+
+    async def fetchrow(self, query: str, *arguments: object) -> Row | None:
+        """The first row of one statement, if any.
+
+        Raises:
+            Busy: The database can't be reached.
+        """
+        rows = await self.fetch(query, *arguments)
+        return rows[0] if rows else None
+
+
+def _busy(problem: str) -> Busy:
+    return Busy(problem, "try again later", limits.BUSY_RETRY_AFTER_S, code="database_unavailable")
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Database]:
+    """Open a pool on a PostgreSQL URL.
+
+    Raises:
+        DatabaseUnavailable: It does not answer, or refuses.
+    """
+    try:
+        pool = await asyncpg.create_pool(
+            url,
+            min_size=1,
+            max_size=limits.DATABASE_CONNECTIONS_MAX,
+            command_timeout=limits.DATABASE_COMMAND_TIMEOUT_S,
+            server_settings={"application_name": "einthoven-server", "timezone": "UTC"},
+        )
+    except (OSError, ValueError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        # The cause's own words may hold the URL with its password.
+        raise DatabaseUnavailable(
+            f"can't connect to PostgreSQL ({type(error).__name__})", "check --data or --database-url"
+        ) from error
+    try:
+        yield Database(pool)
+    finally:
+        try:
+            await asyncio.wait_for(pool.close(), limits.STOP_TIMEOUT_S)
+        except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            pool.terminate()

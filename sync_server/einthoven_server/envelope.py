@@ -1,0 +1,119 @@
+"""Authenticated encryption of what is at rest: AES-256-GCM, bound to the place where the ciphertext lies.
+
+It deliberately keeps no keys and reads no database.
+
+Invariants:
+    1. A ciphertext opens only with the same key and the same place: tenant, patient, table, column, row, key version.
+    2. A sealed value is: version byte (1), 96-bit random nonce, ciphertext, 128-bit tag (NIST SP 800-38D).
+    3. Places are encoded with lengths, so that no two places have the same bytes.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Final, NamedTuple
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from einthoven_server.errors import EnvelopeRefused
+
+KEY_BYTES: Final = 32
+_VERSION: Final = b"\x01"
+_NONCE_BYTES: Final = 12
+_TAG_BYTES: Final = 16
+
+
+class Place(NamedTuple):
+    """Where a ciphertext lies.
+
+    Attributes:
+        tenant: Tenant id.
+        patient: Opaque patient id, ``""`` for what is the tenant's.
+        table: Table name.
+        column: Column name.
+        row: The row's key within the table.
+        key_version: Version of the data key.
+    """
+
+    tenant: str
+    patient: str
+    table: str
+    column: str
+    row: str
+    key_version: int
+
+    def to_bytes(self) -> bytes:
+        """Unambiguous bytes, used as additional authenticated data."""
+        parts = [text.encode() for text in self[:5]]
+        return b"".join(len(part).to_bytes(4, "big") + part for part in parts) + self.key_version.to_bytes(4, "big")
+
+
+class Key:
+    """One AES-256 key.
+
+    Args:
+        key: 32 bytes.
+    """
+
+    __slots__ = ("_cipher",)
+
+    def __init__(self, key: bytes) -> None:
+        if len(key) != KEY_BYTES:
+            raise ValueError(f"a key has {KEY_BYTES} bytes, not {len(key)}")
+        self._cipher = AESGCM(key)
+
+    def seal(self, plaintext: bytes, associated: bytes) -> bytes:
+        """Encrypt; a fresh nonce each time."""
+        nonce = os.urandom(_NONCE_BYTES)
+        return _VERSION + nonce + self._cipher.encrypt(nonce, plaintext, associated)
+
+    def open(self, sealed: bytes, associated: bytes) -> bytes:
+        """Decrypt.
+
+        Raises:
+            EnvelopeRefused: Anything but what ``seal`` gave for this key and ``associated``.
+        """
+        if len(sealed) < 1 + _NONCE_BYTES + _TAG_BYTES or sealed[:1] != _VERSION:
+            raise EnvelopeRefused("a stored value is not in a known form", "restore the database from a backup")
+        nonce, ciphertext = sealed[1 : 1 + _NONCE_BYTES], sealed[1 + _NONCE_BYTES :]
+        try:
+            return self._cipher.decrypt(nonce, ciphertext, associated)
+        except InvalidTag as error:
+            raise EnvelopeRefused(
+                "a stored value does not belong where it lies, or is under another key",
+                "restore the database and the key file that belongs to it",
+            ) from error
+
+
+class PatientKey:
+    """A patient's data key, which seals values of that patient only.
+
+    Args:
+        tenant: Tenant id.
+        patient: Opaque patient id.
+        version: Version of the key.
+        key: 32 bytes.
+    """
+
+    __slots__ = ("_key", "patient", "tenant", "version")
+
+    def __init__(self, tenant: str, patient: str, version: int, key: bytes) -> None:
+        self.tenant = tenant
+        self.patient = patient
+        self.version = version
+        self._key = Key(key)
+
+    def seal(self, plaintext: bytes, table: str, column: str, row: str) -> bytes:
+        """Encrypt a value of one row."""
+        place = Place(self.tenant, self.patient, table, column, row, self.version)
+        return self._key.seal(plaintext, place.to_bytes())
+
+    def open(self, sealed: bytes, table: str, column: str, row: str) -> bytes:
+        """Decrypt a value of one row.
+
+        Raises:
+            EnvelopeRefused: The value was not sealed for this patient and row.
+        """
+        place = Place(self.tenant, self.patient, table, column, row, self.version)
+        return self._key.open(sealed, place.to_bytes())

@@ -1,0 +1,73 @@
+"""The one table of who may do what. Pure.
+
+Invariants:
+    1. What is not in the table is refused.
+    2. Nothing else decides by role.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+
+class Role(StrEnum):
+    """What kind of caller; a value is what the database keeps."""
+
+    ADMIN = "admin"
+    CLINICIAN = "clinician"
+    DEVICE = "device"
+    NOBODY = "nobody"
+
+
+GRANTABLE: Final = frozenset({Role.ADMIN, Role.CLINICIAN})
+"""Roles that a principal with a token may have; a device gets its own by enrolment."""
+
+
+class Operation(StrEnum):
+    """What can be asked; a value is what the audit log keeps."""
+
+    ENROL = "device.enrol"
+    CREATE_PATIENT = "patient.create"
+    CREATE_ENROLMENT_CODE = "enrolment_code.create"
+    CREATE_PRINCIPAL = "principal.create"
+    REVOKE_DEVICE = "device.revoke"
+    EXCHANGE = "device.exchange"
+    LIST_RESULTS = "results.list"
+    ANNOTATE_RESULT = "result.annotate"
+    READ_CAPABILITY = "fhir.capability"
+    READ_RESOURCE = "fhir.read"
+    SEARCH_RESOURCES = "fhir.search"
+
+
+_ALLOWED: Final = MappingProxyType(
+    {
+        Role.NOBODY: frozenset({Operation.ENROL}),
+        Role.DEVICE: frozenset({Operation.EXCHANGE}),
+        Role.ADMIN: frozenset(
+            {
+                Operation.CREATE_PATIENT,
+                Operation.CREATE_ENROLMENT_CODE,
+                Operation.CREATE_PRINCIPAL,
+                Operation.REVOKE_DEVICE,
+                Operation.READ_CAPABILITY,
+            }
+        ),
+        # An admin runs the system and reads no patient's results; a clinician reads them and runs nothing.
+        Role.CLINICIAN: frozenset(
+            {
+                Operation.LIST_RESULTS,
+                Operation.ANNOTATE_RESULT,
+                Operation.READ_CAPABILITY,
+                Operation.READ_RESOURCE,
+                Operation.SEARCH_RESOURCES,
+            }
+        ),
+    }
+)
+
+
+def allowed(role: Role, operation: Operation) -> bool:
+    """Whether a role may do an operation."""
+    return operation in _ALLOWED.get(role, frozenset())

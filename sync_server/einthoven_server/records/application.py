@@ -1,0 +1,163 @@
+"""The addresses of ``records``: a clinician reads results and says what they think of one.
+
+It deliberately offers no change and no deletion of a result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Final, Literal
+
+import msgspec
+from aiohttp import web
+
+from einthoven_protocol.canonical import text_octets
+from einthoven_protocol.errors import ProtocolError
+from einthoven_protocol.messages import AnnotationRow
+from einthoven_server import limits
+from einthoven_server.audit.trail import Trail
+from einthoven_server.clock import Clock
+from einthoven_server.errors import Malformed, NotFound
+from einthoven_server.identity.callers import Principal
+from einthoven_server.identity.guard import Guard
+from einthoven_server.identity.permissions import Operation
+from einthoven_server.identity.store import IdentityStore
+from einthoven_server.records.ledger import Annotate
+from einthoven_server.records.resource_ids import parse_result, result_text
+from einthoven_server.records.store import RecordStore
+from einthoven_server.records.stored_result import StoredResult
+from einthoven_server.records.writer import Writer
+from einthoven_server.requests import answers_errors, json_response, path_id, read_json, render_json
+
+STORE: Final = web.AppKey("record_store", RecordStore)
+IDENTITIES: Final = web.AppKey("record_identities", IdentityStore)
+WRITER: Final = web.AppKey("record_writer", Writer)
+CLOCK: Final = web.AppKey("record_clock", Clock)
+
+
+class AnnotationRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """JSON body of PUT /v1/results/{result_id}/annotation; a member left out keeps its value."""
+
+    rhythm: Literal["", "N", "A", "O", "~"] | None = None
+    comment: Annotated[str, msgspec.Meta(max_length=limits.COMMENT_MAX_CHARS)] | None = None
+
+
+async def list_results(request: web.Request, principal: Principal, trail: Trail) -> web.Response:
+    """GET /v1/patients/{patient_id}/results?after=ID&limit=N."""
+    del principal
+    app, patient_id = request.app, path_id(request, "patient_id", "patient")
+    after = request.query.get("after")
+    place = parse_result(after) if after is not None else None
+    if after is not None and place is None:
+        raise Malformed("'after' is no result id", "give one as alias-epoch-counter")
+    limit = _limit(request.query.get("limit", str(limits.RESULTS_PAGE_ROWS)))
+    if not await app[IDENTITIES].has_patient(patient_id):
+        raise NotFound("no such patient", "check the id")
+    trail.patient = patient_id
+    found = await app[STORE].results_of(patient_id, place, limit)
+    following = result_text(found[-1].result) if len(found) == limit else None
+    return json_response({"results": [_document(stored) for stored in found], "next": following})
+
+
+async def annotate(request: web.Request, principal: Principal, trail: Trail) -> web.Response:
+    """PUT /v1/results/{result_id}/annotation."""
+    app = request.app
+    asked = await read_json(request, AnnotationRequest)
+    if asked.rhythm is None and asked.comment is None:
+        raise Malformed("neither rhythm nor comment is given", "give at least one")
+    try:
+        text_octets("comment", asked.comment or "", limits.COMMENT_MAX_CHARS)
+    except ProtocolError as error:
+        raise Malformed(str(error), "remove what can't be kept") from error
+    target = parse_result(request.match_info["result_id"])
+    patient_id = None if target is None else await app[STORE].patient_of(target)
+    device = (
+        None if target is None or patient_id is None else await app[IDENTITIES].device_by_alias(target.device_alias)
+    )
+    if target is None or patient_id is None or device is None:
+        raise NotFound("no such result", "check the id")
+    trail.patient = patient_id
+    change = Annotate(
+        device=device,
+        target=target,
+        author=principal.principal_id,
+        rhythm=asked.rhythm,
+        comment=asked.comment,
+        event=trail.event(),
+        now_ms=app[CLOCK].now_ms(),
+    )
+    row = await app[WRITER].annotate(change)
+    trail.written = True
+    return json_response(_annotation(row))
+
+
+def _limit(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:6]) <= limits.RESULTS_PAGE_MAX_ROWS:
+        raise Malformed(f"'limit' is not 1 to {limits.RESULTS_PAGE_MAX_ROWS}", "give a number in that range")
+    return int(text[:6])
+
+
+def _document(stored: StoredResult) -> dict[str, object]:
+    row = stored.row
+    return {
+        "id": result_text(stored.result),
+        "device_alias": stored.result.device_alias,
+        "epoch": stored.result.epoch,
+        "counter": stored.result.counter,
+        "started_at_ms": row.started_at_ms,
+        "duration_ms": row.duration_ms,
+        "n_steps": row.n_steps,
+        "usable_s": row.usable_s,
+        "quality": row.quality,
+        "rhythm": row.rhythm,
+        "confidence_permille": row.confidence_permille,
+        "logits": row.logits,
+        "tier": row.tier,
+        "reason": row.reason,
+        "model_digest": row.model_digest.hex(),
+        "front_end_version": row.front_end_version,
+        "risk_assessment_id": str(stored.risk_id),
+        "observation_id": str(stored.observation_id),
+        "annotations": [_annotation(annotation) for annotation in stored.annotations],
+    }
+
+
+def _annotation(row: AnnotationRow) -> dict[str, object]:
+    return {
+        "target": result_text(row.target),
+        "author": row.author,
+        "rhythm": row.rhythm.value,
+        "comment": row.comment.value,
+    }
+
+
+def make_application(
+    *, store: RecordStore, identities: IdentityStore, writer: Writer, guard: Guard, clock: Clock
+) -> web.Application:
+    """The application, to be mounted at /v1; it runs the writer.
+
+    Args:
+        store: For reading.
+        identities: Patients and devices.
+        writer: For writing.
+        guard: Authentication, permission, audit.
+        clock: Wall time.
+    """
+
+    async def run_writer(app: web.Application) -> AsyncIterator[None]:
+        async with app[WRITER].running():
+            yield
+
+    app = web.Application(middlewares=[answers_errors(render_json)])
+    app[STORE] = store
+    app[IDENTITIES] = identities
+    app[WRITER] = writer
+    app[CLOCK] = clock
+    app.cleanup_ctx.append(run_writer)
+    app.add_routes(
+        [
+            web.get("/patients/{patient_id}/results", guard.principal(Operation.LIST_RESULTS, list_results)),
+            web.put("/results/{result_id}/annotation", guard.principal(Operation.ANNOTATE_RESULT, annotate)),
+        ]
+    )
+    return app

@@ -1,0 +1,108 @@
+"""Reading results and annotations. It deliberately writes nothing: ``writer`` is the only one that does.
+
+Invariants:
+    1. Every query names shard and tenant; nothing of another tenant is found.
+    2. What is returned was opened with the patient's key and found in its place.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from uuid import UUID
+
+from einthoven_protocol.messages import AnnotationRow, ResultId
+from einthoven_server.database import Database, Row, Scope
+from einthoven_server.patient_keys import PatientKeys
+from einthoven_server.records.resource_ids import Kind
+from einthoven_server.records.sealing import open_annotation, open_result
+from einthoven_server.records.stored_result import StoredResult
+
+_RESULT = (
+    "SELECT device_alias, epoch, counter, patient_id, row_sealed, risk_id, observation_id FROM result_row "
+    "WHERE shard = $1 AND tenant = $2 AND "
+)
+_START = ResultId(-1, 0, 0)
+
+
+class RecordStore:
+    """Results and annotations of one tenant.
+
+    Args:
+        database: Where they are.
+        scope: Shard and tenant.
+        keys: Patients' data keys.
+    """
+
+    def __init__(self, database: Database, scope: Scope, keys: PatientKeys) -> None:
+        self._database = database
+        self._scope = scope
+        self._keys = keys
+
+    async def results_of(self, patient_id: str, after: ResultId | None, limit: int) -> list[StoredResult]:
+        """Results of a patient in order of identity, those after ``after``."""
+        place = after or _START
+        rows = await self._database.fetch(
+            _RESULT + "patient_id = $3 AND (device_alias, epoch, counter) > ($4::int, $5::int, $6::int) "
+            "ORDER BY device_alias, epoch, counter LIMIT $7",
+            *self._scope,
+            patient_id,
+            place.device_alias,
+            place.epoch,
+            place.counter,
+            limit,
+        )
+        return await self._opened(rows)
+
+    async def patient_of(self, result: ResultId) -> str | None:
+        """The patient a result is of, if there is such a result."""
+        rows = await self._database.fetch(
+            _RESULT + "device_alias = $3 AND epoch = $4 AND counter = $5",
+            *self._scope,
+            result.device_alias,
+            result.epoch,
+            result.counter,
+        )
+        return str(rows[0]["patient_id"]) if rows else None
+
+    async def by_resource_id(self, kind: Kind, resource: UUID) -> StoredResult | None:
+        """The result with this FHIR id, if there is one."""
+        column = "risk_id" if kind is Kind.RISK else "observation_id"
+        opened = await self._opened(await self._database.fetch(f"{_RESULT}{column} = $3", *self._scope, resource))
+        return opened[0] if opened else None
+
+    async def _opened(self, rows: Sequence[Row]) -> list[StoredResult]:
+        ids = [ResultId(row["device_alias"], row["epoch"], row["counter"]) for row in rows]
+        annotations = await self._annotations(ids)
+        opened = []
+        for result, row in zip(ids, rows, strict=True):
+            key = await self._keys.get(row["patient_id"])
+            opened.append(
+                StoredResult(
+                    result=result,
+                    patient_id=row["patient_id"],
+                    row=open_result(key, result, row["row_sealed"]),
+                    annotations=tuple(annotations[result]),
+                    risk_id=row["risk_id"],
+                    observation_id=row["observation_id"],
+                )
+            )
+        return opened
+
+    async def _annotations(self, ids: Sequence[ResultId]) -> dict[ResultId, list[AnnotationRow]]:
+        found: dict[ResultId, list[AnnotationRow]] = defaultdict(list)
+        rows = await self._database.fetch(
+            "SELECT stored.device_alias, stored.epoch, stored.counter, author, patient_id, row_sealed "
+            "FROM unnest($3::int[], $4::int[], $5::int[]) AS asked(alias, epoch, counter) "
+            "JOIN annotation AS stored ON shard = $1 AND tenant = $2 AND stored.device_alias = asked.alias "
+            "AND stored.epoch = asked.epoch AND stored.counter = asked.counter ORDER BY author",
+            *self._scope,
+            [result.device_alias for result in ids],
+            [result.epoch for result in ids],
+            [result.counter for result in ids],
+        )
+        for row in rows:
+            target = ResultId(row["device_alias"], row["epoch"], row["counter"])
+            key = await self._keys.get(row["patient_id"])
+            found[target].append(open_annotation(key, target, row["author"], row["row_sealed"]))
+        return found

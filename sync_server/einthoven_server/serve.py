@@ -1,0 +1,282 @@
+"""Runs the server: data folder, PostgreSQL, database, TLS socket, until told to stop.
+
+It deliberately decides nothing about requests.
+
+Invariants:
+    1. The ready file appears once the server has answered itself over TLS, and is gone after it stopped.
+    2. Stopping goes in order: no new connections, requests under way finish, the writer drains, the pool closes,
+       PostgreSQL stops.
+    3. Whatever was started is stopped, also when starting fails half way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import logging
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import msgspec
+from aiohttp import web
+
+from einthoven_server import certificates, limits, postgres_embedded, tls
+from einthoven_server.assembly import Parts, make_application, make_parts
+from einthoven_server.certificates import Certificates
+from einthoven_server.clock import Clock, SystemClock
+from einthoven_server.connections import Connection, IdleConnections
+from einthoven_server.database import connected
+from einthoven_server.errors import AddressUnavailable
+from einthoven_server.identity.application import new_token
+from einthoven_server.identity.permissions import Role
+from einthoven_server.identity.tenancy import ensure_tenancy
+from einthoven_server.key_service_file import FileKeyService
+from einthoven_server.migrations import migrate
+from einthoven_server.private_files import held, make_data_folder, read_or_make, write_atomically
+from einthoven_server.requests import AccessLog
+
+_WILDCARDS: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104  # compared with, not bound
+_BACKLOG: Final = 1024
+
+_CONNECTION: Final[dict[str, Any]] = {
+    "access_log": logging.getLogger("einthoven_server.access"),
+    "access_log_class": AccessLog,
+    "auto_decompress": False,
+    "keepalive_timeout": limits.IDLE_CONNECTION_TIMEOUT_S,
+    "lingering_time": limits.LINGER_S,
+    "max_line_size": limits.REQUEST_LINE_MAX_BYTES,
+    "max_headers": limits.HEADERS_MAX,
+    "max_field_size": limits.HEADER_FIELD_MAX_BYTES,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to run.
+
+    Attributes:
+        data: The data folder.
+        host: Address or name to listen on.
+        port: TCP port, 0 for any free one.
+        database_url: A PostgreSQL URL; the embedded one where ``None``.
+        ready_file: Written when ready, removed when stopped.
+    """
+
+    data: Path
+    host: str = "127.0.0.1"
+    port: int = 8443
+    database_url: str | None = None
+    ready_file: Path | None = None
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """What is told when the server is ready.
+
+    Attributes:
+        url: Where it is reached.
+        ca_file: PEM of the authority to pin.
+        pid: Its process.
+    """
+
+    url: str
+    ca_file: str
+    pid: int
+
+
+def serve(settings: Settings, on_ready: Callable[[Ready], None]) -> None:
+    """Run until SIGTERM or SIGINT.
+
+    Raises:
+        StartError: It can't start.
+    """
+    with _interrupting(), opened(settings.data, settings.database_url) as database_url:
+        _runner()(_serve_until_signal(settings, database_url, on_ready))
+
+
+@contextmanager
+def opened(data: Path, database_url: str | None) -> Iterator[str]:
+    """Hold a data folder and have a database; yields the database's URL.
+
+    Raises:
+        StartError: The folder can't be used, or there is no database.
+    """
+    make_data_folder(data)
+    with held(data):
+        if database_url is not None:
+            yield database_url
+        else:
+            with postgres_embedded.running(data.resolve()) as embedded_url:
+                yield embedded_url
+
+
+@asynccontextmanager
+async def parts_of(data: Path, database_url: str, clock: Clock, tenant: str | None = None) -> AsyncIterator[Parts]:
+    """Open, migrate and read what the applications share.
+
+    Raises:
+        StartError: Database or keys can't be used.
+    """
+    key_service = FileKeyService(data / "key-encryption-key")
+    async with connected(database_url) as database:
+        await migrate(database)
+        tenancy = await ensure_tenancy(database, key_service, clock.now_ms(), tenant=tenant)
+        yield make_parts(database, tenancy, key_service, clock)
+
+
+@asynccontextmanager
+async def serving(
+    settings: Settings, database_url: str, clock: Clock, tenant: str | None = None
+) -> AsyncIterator[Ready]:
+    """Serve while the block runs.
+
+    Raises:
+        StartError: It can't start.
+    """
+    now = dt.datetime.fromtimestamp(clock.now_ms() / 1000, dt.UTC)
+    listening = _listen(settings)
+    with listening:
+        url = _url(settings.host, listening.getsockname()[1])
+        named = "localhost" if settings.host in _WILDCARDS else settings.host
+        shown = certificates.ensure(settings.data, named, now)
+        admin_token = _admin_token(settings.data)
+        async with parts_of(settings.data, database_url, clock, tenant) as parts:
+            await _ensure_admin(admin_token, parts)
+            idle = IdleConnections()
+            application = make_application(parts, shown, url, idle.middleware)
+            async with _accepting(application, listening, shown, idle):
+                await _check_self(url, shown)
+                ready = Ready(url, str(shown.ca_file.resolve()), os.getpid())
+                yield ready
+
+
+async def _serve_until_signal(settings: Settings, database_url: str, on_ready: Callable[[Ready], None]) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with serving(settings, database_url, SystemClock()) as ready:
+        try:
+            if settings.ready_file is not None:
+                write_atomically(settings.ready_file, msgspec.json.encode(ready))
+            on_ready(ready)
+            await stop.wait()
+        finally:
+            if settings.ready_file is not None:
+                settings.ready_file.unlink(missing_ok=True)
+
+
+@asynccontextmanager
+async def _accepting(
+    application: web.Application, listening: socket.socket, shown: Certificates, idle: IdleConnections
+) -> AsyncIterator[None]:
+    context = tls.server_context(shown.server_file, shown.server_key_file)
+    runner = web.AppRunner(application, shutdown_timeout=limits.STOP_TIMEOUT_S)
+    await runner.setup()
+    if runner.server is None:
+        raise RuntimeError("the runner has no server after setup")
+    try:
+        # Not web.SockSite: it does not pass the handshake's time limit.
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(
+            partial(Connection, runner.server, loop=loop, **_CONNECTION),
+            sock=listening,
+            ssl=context,
+            ssl_handshake_timeout=limits.TLS_HANDSHAKE_TIMEOUT_S,
+            backlog=_BACKLOG,
+        )
+        async with idle.watching(runner.server):
+            try:
+                yield
+            finally:
+                server.close()
+    finally:
+        await runner.cleanup()
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise AddressUnavailable(
+            f"can't listen on {settings.host} port {settings.port}: {error.strerror}",
+            "free it, or give another --host or --port",
+        ) from error
+
+
+def _url(host: str, port: int) -> str:
+    name = "localhost" if host in _WILDCARDS else host
+    return f"https://[{name}]:{port}" if ":" in name else f"https://{name}:{port}"
+
+
+def _admin_token(data: Path) -> str:
+    """The first admin's token: made once, in a file only the operator can read."""
+    return read_or_make(data / "admin-token", lambda: new_token().encode("ascii")).decode("ascii", "replace").strip()
+
+
+async def _ensure_admin(token: str, parts: Parts) -> None:
+    if await parts.identities.principal(token) is None:
+        await parts.identities.create_principal(Role.ADMIN, token, parts.clock.now_ms(), None)
+
+
+async def _check_self(url: str, shown: Certificates) -> None:
+    """Ask ourselves whether we are ready, as a client would."""
+    host, port = url.removeprefix("https://").rsplit(":", 1)
+    context = tls.client_context(shown.ca_pem)
+    async with asyncio.timeout(limits.TLS_HANDSHAKE_TIMEOUT_S):
+        reader, writer = await asyncio.open_connection(host.strip("[]"), int(port), ssl=context)
+        try:
+            writer.write(f"GET /readyz HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode("ascii"))
+            status = await reader.readline()
+        finally:
+            writer.close()
+            await writer.wait_closed()
+    if b" 200 " not in status:
+        raise AddressUnavailable(
+            f"the server does not answer at {url}", "see its log; or give another --host or --port"
+        )
+
+
+def _runner() -> Callable[..., object]:
+    try:
+        import uvloop  # noqa: PLC0415  # optional: absent where there is no wheel
+    except ImportError:
+        return asyncio.run
+    return uvloop.run
+
+
+@contextmanager
+def _interrupting() -> Iterator[None]:
+    """Until the event loop takes over, SIGTERM unwinds like Ctrl-C, so that PostgreSQL is stopped."""
+
+    def interrupt(number: int, frame: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def audit_entries(data: Path, database_url: str | None) -> int:
+    """Verify the audit chain of a server that is not running; return the number of entries.
+
+    Raises:
+        AuditTampered: Names the first entry that does not hold.
+        StartError: Database or keys can't be used.
+    """
+
+    async def verify(url: str) -> int:
+        async with parts_of(data, url, SystemClock()) as parts:
+            return await parts.audit.verify()
+
+    with _interrupting(), opened(data, database_url) as url:
+        return asyncio.run(verify(url))

@@ -1,0 +1,168 @@
+"""What the ledger decides, without a database: against a model that keeps every row it ever saw."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.einthoven_server.site import STARTED_AT_MS, result_row
+
+from einthoven_protocol import digests, hlc
+from einthoven_protocol.codec import encode_result_row
+from einthoven_protocol.messages import (
+    AnnotationRow,
+    Cursor,
+    ExchangeRequest,
+    Register,
+    RejectReason,
+    ResultId,
+    VerdictCode,
+)
+from einthoven_server.audit.chain import Event
+from einthoven_server.envelope import PatientKey
+from einthoven_server.errors import Conflict
+from einthoven_server.identity.callers import Device
+from einthoven_server.records.ledger import Annotate, Ledger, Push, PushedRow, Settled, row_fault, rows_of
+
+NOW_MS = STARTED_AT_MS + 10**9
+EVENT = Event(0, "", "", "", "")
+SYNC_KEY = bytes(range(32))
+DEVICE = Device(
+    device_id="d",
+    alias=3,
+    patient_id="p",
+    public_key=bytes(32),
+    sync_key=SYNC_KEY,
+    revoked=False,
+    patient_key=PatientKey("t", "p", 1, bytes(32)),
+)
+
+
+def pushed(counter: int, variant: int = 0, fault: RejectReason = RejectReason.NONE) -> PushedRow:
+    row = result_row(counter, usable_s=variant)
+    return PushedRow(row, encode_result_row(row), digests.result_sum(SYNC_KEY, 3, 1, row), fault)
+
+
+def push(*rows: PushedRow, cursor: Cursor | None = None, annotations: tuple[AnnotationRow, ...] = ()) -> Push:
+    request = ExchangeRequest(
+        device_alias=3,
+        epoch=1,
+        results=tuple(one.row for one in rows),
+        annotations=annotations,
+        cursor=cursor or Cursor(1, 0),
+    )
+    return Push(DEVICE, request, rows, "nonce", 0, EVENT, NOW_MS)
+
+
+FAULTS = st.sampled_from(
+    [RejectReason.NONE] * 4 + [RejectReason.BAD_SEAL, RejectReason.CLOCK_SKEW, RejectReason.OUT_OF_RANGE]
+)
+PUSHES = st.lists(
+    st.tuples(st.integers(1, 12), st.lists(st.tuples(st.integers(0, 1), FAULTS), max_size=6)), max_size=12
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(PUSHES)
+def test_any_order_of_pushes_keeps_the_invariants(pushes: list[tuple[int, list[tuple[int, RejectReason]]]]) -> None:
+    ledger = Ledger(shard_epoch=1, commit_seq=0, last_hlc=0)
+    accepted: dict[int, PushedRow] = {}
+    settled_up_to = 0
+    for first, kinds in pushes:
+        rows = [pushed(first + place, *kind) for place, kind in enumerate(kinds)]
+        before = (ledger.commit_seq, dict(ledger.digests))
+        outcome = ledger.settle(push(*rows))
+        if rows and first > settled_up_to + 1:
+            assert isinstance(outcome, Conflict)
+            assert (ledger.commit_seq, ledger.digests) == before
+            continue
+        assert isinstance(outcome, Settled)
+        if not rows:
+            assert outcome == (settled_up_to, ())
+            continue
+        verdicts = {verdict.counter: verdict for verdict in outcome.verdicts}
+        assert list(verdicts) == sorted(verdicts)
+        assert outcome.acknowledged == rows[-1].row.counter
+        for one in rows:
+            counter = one.row.counter
+            verdict = verdicts.get(counter)
+            if verdict is None:  # accepted: new, faultless, and never before
+                assert counter > settled_up_to
+                assert one.fault is RejectReason.NONE
+                accepted[counter] = one
+            elif verdict.code == VerdictCode.DUPLICATE:
+                assert accepted[counter].share == one.share
+            elif counter in accepted:
+                assert accepted[counter].share != one.share
+        settled_up_to = max(settled_up_to, rows[-1].row.counter)
+    expected = digests.EMPTY
+    for one in accepted.values():
+        expected = digests.add(expected, one.share)
+    assert ledger.digests.get(3, digests.EMPTY) == expected
+    assert [new.result.counter for new in ledger.new_results] == list(accepted)
+    assert [new.commit_seq for new in ledger.new_results] == list(range(1, len(accepted) + 1))
+    kept = {new.result.counter for new in ledger.new_quarantined}
+    assert not kept & set(accepted)
+
+
+def note(value: str, at: int, counter: int = 1, author: str = "d") -> AnnotationRow:
+    return AnnotationRow(
+        target=ResultId(3, 1, counter), author=author, rhythm=Register(value, at), comment=Register(value, at)
+    )
+
+
+@given(st.lists(st.tuples(st.text("AN", max_size=2), st.integers(1, 4), st.integers(1, 2)), max_size=10), st.randoms())
+def test_annotations_end_the_same_in_any_order(said: list[tuple[str, int, int]], random: Any) -> None:
+    def after(order: list[tuple[str, int, int]]) -> tuple[Any, Any]:
+        ledger = Ledger(shard_epoch=1, commit_seq=0, last_hlc=0)
+        for one in order:
+            assert isinstance(ledger.settle(push(annotations=(note(*one),))), Settled)
+        digest = digests.EMPTY
+        for row in ledger.annotations.values():
+            digest = digests.add(digest, digests.annotation_sum(SYNC_KEY, row))
+        assert ledger.digests.get(3, digests.EMPTY) == digest
+        return ledger.annotations, digest
+
+    shuffled = list(said)
+    random.shuffle(shuffled)
+    assert after(said) == after(shuffled)
+
+
+def test_a_device_gets_no_echo_of_its_words_but_sees_what_they_became() -> None:
+    ledger = Ledger(shard_epoch=1, commit_seq=0, last_hlc=0)
+    mixed = AnnotationRow(target=ResultId(3, 1, 1), author="d", rhythm=Register("N", 9), comment=Register("", 0))
+    ledger.settle(push(annotations=(note("A", 5),)))
+    assert ledger.new_annotations[ResultId(3, 1, 1), "d"].origin == (3, 1)
+    ledger.settle(push(annotations=(mixed,)))
+    new = ledger.new_annotations[ResultId(3, 1, 1), "d"]
+    assert (new.row.rhythm.value, new.row.comment.value, new.origin) == ("N", "A", None)
+
+
+def annotate(**changed: Any) -> Annotate:
+    given: dict[str, Any] = {"rhythm": None, "comment": None, "now_ms": NOW_MS}
+    return Annotate(device=DEVICE, target=ResultId(3, 1, 1), author="c", event=EVENT, **given | changed)
+
+
+def test_a_clinicians_clock_never_goes_back() -> None:
+    ledger = Ledger(shard_epoch=1, commit_seq=0, last_hlc=hlc.tick(0, NOW_MS + 60_000))
+    first = ledger.annotate(annotate(rhythm="A"))
+    second = ledger.annotate(annotate(comment="x"))
+    assert first.rhythm == second.rhythm
+    assert hlc.hlc_ms(first.rhythm.hlc) == NOW_MS + 60_000
+    assert second.comment.hlc > first.rhythm.hlc
+    assert [new.commit_seq for new in ledger.new_annotations.values()] == [2]
+
+
+def test_a_row_is_checked_by_itself() -> None:
+    day_ms = 24 * 3600 * 1000
+    assert row_fault(result_row(1), NOW_MS) is RejectReason.NONE
+    assert row_fault(result_row(1, tier=0, reason=2), NOW_MS) is RejectReason.NONE
+    assert row_fault(result_row(1, tier=0), NOW_MS) is RejectReason.OUT_OF_RANGE
+    assert row_fault(result_row(1, reason=1), NOW_MS) is RejectReason.OUT_OF_RANGE
+    assert row_fault(result_row(1, started_at_ms=NOW_MS + day_ms), NOW_MS) is RejectReason.NONE
+    assert row_fault(result_row(1, started_at_ms=NOW_MS + day_ms + 1), NOW_MS) is RejectReason.CLOCK_SKEW
+
+
+def test_rows_of_a_batch_are_counted() -> None:
+    assert rows_of([push(pushed(1), pushed(2), annotations=(note("A", 1),)), annotate()]) == 4
