@@ -51,7 +51,7 @@ types: $(VENV)/.test
 	$(BIN)/mypy
 
 imports: $(VENV)/.test
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 
 coverage: $(VENV)/.test
 	$(BIN)/pytest -m "not slow" --cov --cov-report=term --cov-fail-under=90

@@ -30,6 +30,12 @@ class ConversionError(Exception):
 
     def __init__(self, problem: str, remedy: str) -> None:
         super().__init__(f"{problem}; {remedy}")
+        self.problem = problem
+        self.remedy = remedy
+
+    def __reduce__(self) -> tuple[type[ConversionError], tuple[str, str]]:
+        """Travel whole from a training's process; the default would lose the remedy."""
+        return type(self), (self.problem, self.remedy)
 
 
 class DatasetNotFound(ConversionError):

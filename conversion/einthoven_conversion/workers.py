@@ -11,6 +11,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ import numpy as np
 
 from einthoven.frontend import FrontEndCoefficients
 from einthoven_conversion.datasets import Record
-from einthoven_conversion.errors import DependencyMissing
+from einthoven_conversion.errors import DependencyMissing, TrainingFailed
 from einthoven_conversion.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -94,8 +95,11 @@ def train_all(jobs: Sequence[Job], workers: int, report: Callable[[str], None]) 
     elif open_jobs:
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(workers, mp_context=context) as pool:
-            for done in as_completed(_submit(pool, open_jobs)):
-                report(done.result())
+            try:
+                for done in as_completed(_submit(pool, open_jobs)):
+                    report(done.result())
+            except BrokenProcessPool as error:
+                raise TrainingFailed("a training was killed", "give fewer --workers; each needs 2 GB") from error
     return [_read(job.weights_path) for job in jobs]
 
 

@@ -94,7 +94,7 @@ class Walkthrough:
                     await self._annotate(clinic, store, patient_id)
                     await self._read_back(clinic, store, model, patient_id)
                 write_report(self._report, self._source, model, store, self._found)
-        self._console.print(f"    report: {self._report}", markup=False)
+        self._detail(f"report: {self._report}")
         self._console.print(f"done in {time.monotonic() - self._began:.1f} s; all that was started is stopped")
 
     def _store(self) -> SqlCipherStore:
@@ -154,7 +154,7 @@ class Walkthrough:
                 if len(self._found.changes) <= _EVENT_LINES_MAX:
                     why = event.evidence[0].statement if event.evidence else "nothing conclusive"
                     change = f"{event.previous.name.lower()} -> {event.tier.name.lower()}"
-                    console.print(f"    risk {change}: {why}", markup=False)
+                    console.print(f"    risk {change}: {why}", markup=False, soft_wrap=True)
 
     def _prove_encrypted(self) -> None:
         """Look in the closed store's files for what is known to have been put in."""
@@ -229,10 +229,10 @@ class Walkthrough:
 
     def _say(self, step: int, text: str) -> None:
         self._console.print(f"[bold]{step}[/] ", end="")
-        self._console.print(text, markup=False)
+        self._console.print(text, markup=False, soft_wrap=True)
 
     def _detail(self, text: str) -> None:
-        self._console.print(f"    {text}", markup=False)
+        self._console.print(f"    {text}", markup=False, soft_wrap=True)
 
     def _progress(self) -> Progress:
         columns = (TextColumn("    {task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} s"))

@@ -25,7 +25,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, TypedDict
 from urllib.parse import quote
 
 from einthoven_server import limits
@@ -101,7 +101,13 @@ def _own(path: Path, account: pwd.struct_passwd | None) -> None:
         os.chown(path, account.pw_uid, account.pw_gid)
 
 
-def _as(account: pwd.struct_passwd | None) -> dict[str, Any]:
+class _Identity(TypedDict, total=False):
+    user: int
+    group: int
+    extra_groups: list[str | int]
+
+
+def _as(account: pwd.struct_passwd | None) -> _Identity:
     """Arguments of ``subprocess`` that make the child that account."""
     if account is None:
         return {}
