@@ -20,6 +20,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from einthoven.annotating import annotate
     from einthoven.clock import FixedClock, SystemClock
     from einthoven.enrolling import enroll
     from einthoven.errors import EinthovenError
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from einthoven_protocol.messages import AnnotationRow, ResultId
 
 _EXPORTS: Final = {
+    "einthoven.annotating": ("annotate",),
     "einthoven.clock": (
         "FixedClock",
         "SystemClock",
@@ -151,6 +153,7 @@ __all__ = [
     "WindowAnalyzed",
     "WindowResult",
     "analyze",
+    "annotate",
     "assess",
     "enroll",
     "load_model",

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from tests.e2e.conftest import Admin
 
-from einthoven import FileKeyProvider, SimulatedSource, SqlCipherStore, analyze, enroll, load_model, sync
+from einthoven import FileKeyProvider, SimulatedSource, SqlCipherStore, analyze, annotate, enroll, load_model, sync
 from einthoven.cli import main
 from einthoven.errors import CertificateMismatch, CodeInvalid, DeviceRefused, ServerUnreachable
 from einthoven.identity import IDENTITY_SETTING, load_identity
@@ -61,6 +61,24 @@ async def test_an_annotation_comes_down_and_the_digests_stay_equal(admin: Admin,
             "GET", f"/fhir/R4/RiskAssessment/{target['risk_assessment_id']}", token=clinician
         )
         assert (status, assessment["resourceType"]) == (200, "RiskAssessment")
+
+
+async def test_a_patients_note_goes_up_and_meets_the_clinicians(admin: Admin, home: Path) -> None:
+    patient = await admin.patient()
+    clinician = await admin.clinician()
+    with await enrolled_with_results(admin, home, patient) as store:
+        annotate(store, 2, comment="felt dizzy")
+        annotate(store, 2, rhythm="A")
+        report = await sync(store)
+        assert (report.round_trips, report.annotations_up, report.state.waiting) == (1, 1, 0)
+        _, listed = await admin.call("GET", f"/v1/patients/{patient}/results", token=clinician)
+        (noted,) = listed["results"][1]["annotations"]
+        assert (noted["comment"], noted["rhythm"]) == ("felt dizzy", "A")
+        target = listed["results"][1]["id"]
+        await admin.call("PUT", f"/v1/results/{target}/annotation", {"comment": "call me"}, token=clinician)
+        report = await sync(store)
+        assert report.state.last_digest_equal is True
+        assert sorted(row.comment.value for row in store.annotations()) == ["call me", "felt dizzy"]
 
 
 async def test_offline_loses_nothing(tmp_path: Path, home: Path) -> None:

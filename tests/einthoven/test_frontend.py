@@ -197,7 +197,9 @@ def test_normalizer_remembers_eight_seconds() -> None:
     assert steps[-1, 60] == 64
 
 
-@pytest.mark.parametrize("rate", [Fraction(99), Fraction(1001), Fraction(0), Fraction(-300), Fraction(10**9 + 1, 10**7)])
+@pytest.mark.parametrize(
+    "rate", [Fraction(99), Fraction(1001), Fraction(0), Fraction(-300), Fraction(10**9 + 1, 10**7)]
+)
 def test_other_rates_are_refused(rate: Fraction) -> None:
     with pytest.raises(SamplingRateError):
         ResamplerTable(COEFFICIENTS, rate)

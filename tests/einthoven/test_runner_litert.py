@@ -55,7 +55,9 @@ def test_the_initial_state_is_the_zero_point_and_read_only() -> None:
 
 
 def test_two_runners_give_the_same_bits() -> None:
-    assert self_test_digest(LiteRtRunner(MODEL), MODEL.manifest) == self_test_digest(LiteRtRunner(MODEL), MODEL.manifest)
+    assert self_test_digest(LiteRtRunner(MODEL), MODEL.manifest) == self_test_digest(
+        LiteRtRunner(MODEL), MODEL.manifest
+    )
 
 
 def test_threads_may_share_a_runner() -> None:

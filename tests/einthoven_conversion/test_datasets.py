@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from einthoven_conversion.datasets import open_dataset, read_signals
 from einthoven_conversion.errors import ConversionError, DatasetCorrupt, DatasetNotFound, DatasetUnknown
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from einthoven.models import load_model
 
 pytest.importorskip("scipy", reason="SciPy designs the filter (extra 'conversion')")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from einthoven_conversion.metrics import (
     confusion,
     expected_calibration_error,

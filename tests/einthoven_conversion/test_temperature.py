@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+
 from einthoven.probability import permilles
 from einthoven_conversion.temperature import fit_temperature, low_confidence_permille, octave_ratio
 

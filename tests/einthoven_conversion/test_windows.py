@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from einthoven.frontend import FrontEnd, ResamplerTable
 from einthoven.models import load_model
 from einthoven_conversion.datasets import open_dataset, read_signals

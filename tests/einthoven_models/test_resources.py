@@ -7,6 +7,7 @@ import sys
 from subprocess import run
 
 import pytest
+
 from einthoven_models import read_resource
 
 

@@ -1,0 +1,74 @@
+"""A patient's own words on a result: written on the device, merged with the clinicians', sent with the next sync.
+
+It deliberately writes in the device's own name only; what others wrote is theirs to change.
+
+Invariants:
+    1. A later write on this device wins over an earlier one, whatever the wall clock did in between (hybrid logical
+       clock).
+    2. A field that is not given keeps its value.
+"""
+
+from __future__ import annotations
+
+from einthoven.clock import SystemClock
+from einthoven.errors import InputError
+from einthoven.identity import load_identity
+from einthoven.ports import Clock, Store
+from einthoven_protocol import hlc, limits
+from einthoven_protocol.messages import AnnotationRow, Register, ResultId
+
+RHYTHM_CODES = ("", "N", "A", "O", "~")
+"""What an annotation may call a rhythm; the empty text takes it back."""
+
+
+def annotate(
+    store: Store, counter: int, *, rhythm: str | None = None, comment: str | None = None, clock: Clock | None = None
+) -> AnnotationRow:
+    """Say something of one result of the current epoch.
+
+    Args:
+        store: An enrolled device's store.
+        counter: The result.
+        rhythm: One of ``RHYTHM_CODES``; kept as it is, if not given.
+        comment: Free text; kept as it is, if not given.
+        clock: Tells now; the system's, if not given.
+
+    Returns:
+        The row as it is now; it waits for the next sync.
+
+    Raises:
+        NotEnrolled: The store belongs to no server yet, so the author has no name.
+        InputError: No such result, nothing said, not a rhythm, or a comment that is too long or can't be kept.
+        StoreError: The store can't keep it.
+    """
+    identity = load_identity(store)
+    if rhythm is None and comment is None:
+        raise InputError("neither rhythm nor comment is given", "give at least one")
+    if rhythm is not None and rhythm not in RHYTHM_CODES:
+        raise InputError(f"{rhythm[:8]!r} is no rhythm", "give N, A, O, ~ or the empty text")
+    if comment is not None and not _can_be_kept(comment):
+        raise InputError(
+            "the comment is too long or holds characters that can't be kept",
+            f"use at most {limits.MAX_COMMENT_CHARACTERS} characters of text",
+        )
+    if store.result(counter) is None:
+        raise InputError(f"there is no result {counter}", "see `einthoven status` for how many there are")
+    target = ResultId(identity.device_alias, store.sync_state().epoch, counter)
+    mine = next((row for row in store.annotations(target) if row.author == identity.device_id), None)
+    before = mine or AnnotationRow(
+        target=target, author=identity.device_id, rhythm=Register("", 0), comment=Register("", 0)
+    )
+    now = hlc.tick(max(before.rhythm.hlc, before.comment.hlc), (clock or SystemClock()).now_ms())
+    return store.annotate(
+        AnnotationRow(
+            target=target,
+            author=identity.device_id,
+            rhythm=before.rhythm if rhythm is None else Register(rhythm, now),
+            comment=before.comment if comment is None else Register(comment, now),
+        )
+    )
+
+
+def _can_be_kept(comment: str) -> bool:
+    surrogate = any("\ud800" <= character <= "\udfff" for character in comment)
+    return len(comment) <= limits.MAX_COMMENT_CHARACTERS and "\0" not in comment and not surrogate
