@@ -192,5 +192,7 @@ def convert(network: FoldedNetwork, windows: Sequence[NDArray[np.int8]]) -> byte
         converter.inference_output_type = tf.int8
         with warnings.catch_warnings():
             # The converter calibrates with TensorFlow's own interpreter, which announces its retirement.
-            warnings.filterwarnings("ignore", message=r"\s*Warning: tf.lite.Interpreter is deprecated", category=UserWarning)
+            warnings.filterwarnings(
+                "ignore", message=r"\s*Warning: tf.lite.Interpreter is deprecated", category=UserWarning
+            )
             return bytes(converter.convert())

@@ -169,7 +169,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as problem:
         if not hasattr(problem, "format_message"):  # only click's own usage errors have one
             raise
-        _err.print(f"einthoven: {problem.format_message()}; see `einthoven --help`", markup=False, soft_wrap=True)
+        _err.print(
+            f"einthoven: {problem.format_message().rstrip('.')}; see `einthoven --help`", markup=False, soft_wrap=True
+        )
         return InputError.exit_status
     return 0
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from einthoven.analysis import Runner
+from einthoven.clock import SystemClock
 from einthoven.events import Event, StoreFailed, WindowAnalyzed
 from einthoven.models import Model
 from einthoven.ports import Clock, Source, Store
@@ -44,7 +45,8 @@ def analyze(
         model: A verified model.
         store: Where results and signal are kept.
         source: Where samples come from.
-        started_at_ms: UTC of the first sample where the source does not know it; now, if not given.
+        started_at_ms: UTC of the first sample where the source does not know it; if not given, the recording is taken
+            to have ended now, so that nothing is dated in the future.
         clock: Tells now; the system's, if not given.
         runner: Runs the model; LiteRT, if not given.
 
@@ -52,13 +54,15 @@ def analyze(
         InputError: The source can't be read.
         StoreError: The store can't keep the results.
     """
+    chunks = list(source.chunks())
+    rate = source.sampling_rate_hz
     begun = source.started_at_ms if source.started_at_ms is not None else started_at_ms
-    session = Session.open(
-        model, store, sampling_rate_hz=source.sampling_rate_hz, started_at_ms=begun, clock=clock, runner=runner
-    )
+    if begun is None:
+        begun = (clock or SystemClock()).now_ms() - int(sum(map(len, chunks)) * 1000 / rate)
+    session = Session.open(model, store, sampling_rate_hz=rate, started_at_ms=begun, runner=runner)
     results: list[WindowResult] = []
     with session:
-        for chunk in list(source.chunks()):
+        for chunk in chunks:
             results += _verdicts(session.push(chunk))
         results += _verdicts(session.close())
     return Recording(tuple(results), session.assessment)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
 import pytest
+import typer
 from tests.e2e.conftest import Admin
 
 ROOT = Path(__file__).parents[2]
@@ -51,3 +53,24 @@ def test_every_file_it_links_to_exists() -> None:
 
 def test_it_says_what_it_is_not() -> None:
     assert "not a medical device" in README.lower()
+
+
+def commands_of(app: typer.Typer) -> set[str]:
+    """Names of an app's commands."""
+    return {str(command.name or command.callback.__name__) for command in app.registered_commands if command.callback}
+
+
+@pytest.mark.parametrize(
+    ("program", "module"),
+    [
+        ("einthoven", "einthoven"),
+        ("einthoven-server", "einthoven_server"),
+        ("einthoven-convert", "einthoven_conversion"),
+    ],
+)
+def test_every_command_is_named(program: str, module: str) -> None:
+    """An undocumented command fails the build."""
+    app = importlib.import_module(f"{module}.cli").app
+    documents = README + (ROOT / "docs" / "server.md").read_text(encoding="utf-8")
+    undocumented = {name for name in commands_of(app) if f"{program} {name}" not in documents}
+    assert not undocumented

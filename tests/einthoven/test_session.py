@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from einthoven.analysis import WINDOW_S, analyze_record
+from einthoven.clock import FixedClock
 from einthoven.errors import InputError, SamplingRateError, StoreIOError
 from einthoven.events import (
     Event,
@@ -311,3 +312,10 @@ def test_the_session_knows_what_it_adds_up_to(
         assert changes[0].previous is RiskTier.INCONCLUSIVE
     assert session.assessment.windows == 3
     assert WINDOW_S == 30
+
+
+def test_a_recording_without_a_date_is_taken_to_have_ended_now(model: Model, source: SimulatedSource) -> None:
+    clock = FixedClock(START)
+    recording = analyze(model, MemoryStore(), source, clock=clock)
+    last = recording.results[-1]
+    assert last.started_at_ms + last.duration_ms == START

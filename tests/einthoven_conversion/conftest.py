@@ -66,9 +66,7 @@ def make_dataset(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
         rng = np.random.default_rng(7)
         root = tmp_path_factory.mktemp("data")
         labels = [LABELS[(i // 2) % 4] for i in range(records)]
-        signals = {
-            f"S{i:05d}": (label, synthetic_ecg(label, seconds + i % 3, rng)) for i, label in enumerate(labels)
-        }
+        signals = {f"S{i:05d}": (label, synthetic_ecg(label, seconds + i % 3, rng)) for i, label in enumerate(labels)}
         write_dataset(root / "cinc2017", signals, folds)
         return root
 

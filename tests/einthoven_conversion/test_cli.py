@@ -84,7 +84,9 @@ def test_a_corrupt_shard_is_one_line(make_dataset: MakeDataset) -> None:
 
 
 def test_training_without_tensorflow_says_what_to_install(make_dataset: MakeDataset) -> None:
-    code = "import importlib.util as u; real = u.find_spec; u.find_spec = lambda n: real(n) if n != 'tensorflow' else None"
+    code = (
+        "import importlib.util as u; real = u.find_spec; u.find_spec = lambda n: real(n) if n != 'tensorflow' else None"
+    )
     done = convert("train", "--data", make_dataset(4), code=code)
     assert done.returncode == 3
     assert "pip install 'einthoven[conversion]'" in done.stderr

@@ -56,9 +56,7 @@ def test_an_unknown_set(tmp_path: Path) -> None:
         (",300,", ",nan,", DatasetCorrupt),
     ],
 )
-def test_a_damaged_index(
-    make_dataset: MakeDataset, old: str, new: str, error: type[ConversionError]
-) -> None:
+def test_a_damaged_index(make_dataset: MakeDataset, old: str, new: str, error: type[ConversionError]) -> None:
     root = make_dataset(4)
     index = root / "cinc2017" / "index.csv"
     index.write_text(index.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
