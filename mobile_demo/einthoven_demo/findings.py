@@ -130,4 +130,11 @@ def _sync(found: Findings) -> SyncFigures | None:
 
 
 def _model(model: Model) -> tuple[Figure, ...]:
-    return (Figure("Model", f"{len(model.content):,} B", f"int8, SHA-256 {model.digest.hex()[:16]}…"),)
+    figures = {figure["id"].rsplit(".", 1)[-1]: figure for figure in model.manifest.metrics.get("figures", ())}
+    shown = [Figure("Model", f"{len(model.content):,} B", f"int8, SHA-256 {model.digest.hex()[:16]}…")]
+    for name, label in (("f1_nao", "F1, mean of N, A, O"), ("f1_af", "F1, AF"), ("ece", "Calibration error")):
+        if name in figures:
+            low, high = figures[name]["spread"]
+            basis = f"cross-validated, n = {figures[name]['n']:,}; 95 % interval {low:.3f} to {high:.3f}"
+            shown.append(Figure(label, f"{figures[name]['value']:.3f}", basis))
+    return tuple(shown)

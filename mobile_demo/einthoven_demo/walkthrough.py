@@ -24,6 +24,7 @@ from einthoven import (
     RiskChanged,
     Session,
     SqlCipherStore,
+    SystemClock,
     WindowAnalyzed,
     WindowResult,
     enroll,
@@ -121,7 +122,10 @@ class Walkthrough:
         )
         spent_s = 0.0
         began_at_ms = self._source.started_at_ms
-        session = Session.open(model, store, sampling_rate_hz=self._source.sampling_rate_hz, started_at_ms=began_at_ms)
+        if began_at_ms is None:  # as if it ended now, so that nothing is dated in the future
+            began_at_ms = SystemClock().now_ms() - 1000 * len(seconds)
+        rate = self._source.sampling_rate_hz
+        session = Session.open(model, store, sampling_rate_hz=rate, started_at_ms=began_at_ms, runner=self._runner)
         with self._progress() as progress:
             task = progress.add_task("recording", total=len(seconds))
             for index, samples in enumerate(seconds):
