@@ -17,7 +17,7 @@ from typing import Annotated, Any
 try:
     import typer
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 except ImportError:
     sys.exit("einthoven-convert: the command needs two more packages; run: pip install 'einthoven[cli]'")
 
@@ -60,10 +60,11 @@ def train(
     workers: Workers = CORES,
     epochs: Annotated[int, typer.Option(min=1, max=10_000, help="Passes over the records.")] = DEFAULT_EPOCHS,
 ) -> None:
-    """Train five folds and the shipped model; about an hour on two cores. An interrupted run goes on where it was."""
+    """Train five folds and the shipped model; about 45 minutes on two cores. An interrupted run goes on where it was."""
     pipeline = _pipeline()
     model = pipeline.train_and_ship(data, dataset, output, work, Recipe(epochs=epochs), workers, _err.print)
-    _out.print(f"{output / model.manifest.name}.tflite  sha256 {model.manifest.sha256}  {len(model.content)} B")
+    written = f"{output / model.manifest.name}.tflite  sha256 {model.manifest.sha256}  {len(model.content)} B"
+    _out.print(written, soft_wrap=True)
     _print_figures(model.manifest.metrics["figures"])
 
 
@@ -128,7 +129,7 @@ def _pipeline() -> Any:
 
 
 def _print_figures(found: list[dict[str, Any]]) -> None:
-    table = Table("figure", "value", "95 % interval", "n", "note")
+    table = Table(Column("figure", no_wrap=True), "value", Column("95 % interval", no_wrap=True), "n", "note")
     for figure in found:
         low, high = figure["spread"]
         table.add_row(

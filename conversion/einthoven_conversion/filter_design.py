@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from einthoven.frontend import FRONT_END_VERSION, FrontEndCoefficients
+from einthoven.frontend import FRONT_END_VERSION
+from einthoven.resampling import FrontEndCoefficients
 
 CUTOFF_HZ = 43.5
 KERNEL_S = 0.3125

@@ -13,8 +13,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from einthoven.analysis import WINDOW_S, State, analyze_record
-from einthoven.frontend import MODEL_RATE_HZ
 from einthoven.models import CLASSES, Model
+from einthoven.resampling import MODEL_RATE_HZ
 from einthoven.results import Quality
 from einthoven_conversion.architecture import Weights, features
 from einthoven_conversion.datasets import Record, read_signals

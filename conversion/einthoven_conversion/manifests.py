@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
-from einthoven.frontend import FrontEndCoefficients
 from einthoven.models import (
     LABELS,
     MANIFEST_SCHEMA,
@@ -25,6 +25,7 @@ from einthoven.models import (
     Tensor,
     verify_model,
 )
+from einthoven.resampling import FrontEndCoefficients
 from einthoven.runner_litert import LiteRtRunner, import_interpreter, self_test_digest
 from einthoven_conversion.errors import QuantizationFailed
 from einthoven_conversion.recipe import Recipe
@@ -64,9 +65,11 @@ def describe(content: bytes, recipe: Recipe, coefficients: FrontEndCoefficients)
     """A model from its bytes, with a manifest that lacks probability and metrics as yet.
 
     Raises:
-        QuantizationFailed: Tensors have other scales than the SDK relies on.
+        QuantizationFailed: A tensor is in float, or has another scale than the SDK relies on.
     """
     interpreter = import_interpreter()(model_content=content, num_threads=1)
+    if any(np.issubdtype(tensor["dtype"], np.floating) for tensor in interpreter.get_tensor_details()):
+        raise QuantizationFailed("a tensor of the graph is still in float", "report it; the converter left it so")
     signature = interpreter.get_signature_runner("step")
     inputs = _tensors(signature.get_input_details(), INPUT_NAMES)
     outputs = _tensors(signature.get_output_details(), OUTPUT_NAMES)

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from einthoven.frontend import Conditioner, FrontEndCoefficients, ResamplerTable
+from einthoven.frontend import Conditioner
+from einthoven.resampling import FrontEndCoefficients, ResamplerTable
 from einthoven_conversion.datasets import UNREADABLE
 from einthoven_conversion.errors import DatasetCorrupt
 

@@ -22,9 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from einthoven.analysis import LOGIT_UNITY
-from einthoven.frontend import MODEL_RATE_HZ, FrontEnd, FrontEndCoefficients, ResamplerTable
+from einthoven.frontend import FrontEnd
 from einthoven.models import Model
 from einthoven.probability import permilles
+from einthoven.resampling import MODEL_RATE_HZ, FrontEndCoefficients, ResamplerTable
 from einthoven.results import InconclusiveReason
 from einthoven.runner_litert import LiteRtRunner
 from einthoven_conversion.card import render_card

@@ -84,7 +84,8 @@ class StepModel(tf.Module):  # type: ignore[misc]
 
     def layer_outputs(self, signal: Any, signal_state: Any, state: Any) -> tuple[list[Any], Any, Any]:
         """Every layer's output for one second, and the new states."""
-        history = tf.split(state, self.state_sizes, axis=1)
+        # No part of size 0: the converter has no range for one, and leaves it in float now and then.
+        history = iter(tf.split(state, [size for size in self.state_sizes if size], axis=1))
         outputs, new_states = [], []
         previous = tf.concat([signal_state, signal], axis=1)
         new_signal_state = previous[:, SAMPLES:]
@@ -92,7 +93,7 @@ class StepModel(tf.Module):  # type: ignore[misc]
         for i, folded in enumerate(self._network.layers):
             layer, inputs = folded.layer, folded.kernel.shape[1]
             if i and layer.context:
-                kept = tf.reshape(history[i - 1], [1, layer.context, 1, inputs])
+                kept = tf.reshape(next(history), [1, layer.context, 1, inputs])
                 previous = tf.concat([kept, previous], axis=1)
                 new_states.append(tf.reshape(previous[:, -layer.context :], [1, -1]))
             kernel = tf.constant(folded.kernel[:, None])

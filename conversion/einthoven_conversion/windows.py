@@ -22,15 +22,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from einthoven.frontend import (
-    MIN_SCALE_UV,
-    MODEL_RATE_HZ,
-    NORMALIZATION_S,
-    STEP_UNITY,
-    Conditioner,
-    FrontEndCoefficients,
-    ResamplerTable,
-)
+from einthoven.frontend import MIN_SCALE_UV, NORMALIZATION_S, STEP_UNITY, Conditioner
+from einthoven.resampling import MODEL_RATE_HZ, FrontEndCoefficients, ResamplerTable
 from einthoven_conversion.datasets import Record, read_signals
 
 RATE_FACTORS = (Fraction(1), Fraction(95, 100), Fraction(975, 1000), Fraction(1025, 1000), Fraction(105, 100))

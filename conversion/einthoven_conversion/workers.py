@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from einthoven.frontend import FrontEndCoefficients
+from einthoven.resampling import FrontEndCoefficients
 from einthoven_conversion.datasets import Record
 from einthoven_conversion.errors import DependencyMissing, TrainingFailed
 from einthoven_conversion.recipe import Recipe

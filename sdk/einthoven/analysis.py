@@ -27,10 +27,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from einthoven.frontend import FrontEnd, FrontEndCoefficients, ResamplerTable
+from einthoven.frontend import FrontEnd
 from einthoven.models import CLASSES, Model
 from einthoven.probability import permilles
 from einthoven.quality import QualityMeter
+from einthoven.resampling import FrontEndCoefficients, ResamplerTable
 from einthoven.results import InconclusiveReason, Quality, Rhythm
 
 WINDOW_S = 30

@@ -19,7 +19,8 @@ from typing import Annotated, Any
 import msgspec
 
 from einthoven.errors import ModelCorrupt, ModelUnverified
-from einthoven.frontend import FRONT_END_VERSION, MODEL_RATE_HZ, FrontEndCoefficients
+from einthoven.frontend import FRONT_END_VERSION
+from einthoven.resampling import MODEL_RATE_HZ, FrontEndCoefficients
 from einthoven.results import Rhythm
 from einthoven_models import read_resource
 

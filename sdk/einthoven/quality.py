@@ -21,8 +21,8 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from einthoven.frontend import MAX_AMPLITUDE_UV, check_sampling_rate
 from einthoven.ports import MISSING_UV
+from einthoven.resampling import MAX_AMPLITUDE_UV, check_sampling_rate
 from einthoven.results import Quality
 
 GAP_MS = 40

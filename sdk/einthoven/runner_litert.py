@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 
 from einthoven.analysis import State
 from einthoven.errors import ModelCorrupt, ModelError, ModelUnverified
-from einthoven.frontend import MODEL_RATE_HZ
 from einthoven.models import Manifest, Model, Tensor
+from einthoven.resampling import MODEL_RATE_HZ
 
 INTERPRETERS = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter", "tensorflow.lite")
 SCALE_TOLERANCE = 1e-6

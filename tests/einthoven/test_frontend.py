@@ -10,19 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from einthoven.errors import SamplingRateError
-from einthoven.frontend import (
-    MAX_AMPLITUDE_UV,
-    MIN_SCALE_UV,
-    MODEL_RATE_HZ,
-    BaselineRemover,
-    Conditioner,
-    FrontEnd,
-    Normalizer,
-    Resampler,
-    ResamplerTable,
-)
+from einthoven.frontend import MIN_SCALE_UV, BaselineRemover, Conditioner, FrontEnd, Normalizer
 from einthoven.models import load_model
 from einthoven.ports import MISSING_UV
+from einthoven.resampling import MAX_AMPLITUDE_UV, MODEL_RATE_HZ, Resampler, ResamplerTable
 
 RATES = [Fraction(rate) for rate in (100, 130, 250, 257, 300, 360, 500, 512, 1000)] + [
     Fraction("512.617"),

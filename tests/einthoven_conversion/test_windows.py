@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from einthoven.frontend import FrontEnd, ResamplerTable
+from einthoven.frontend import FrontEnd
 from einthoven.models import load_model
+from einthoven.resampling import ResamplerTable
 from einthoven_conversion.datasets import open_dataset, read_signals
 from einthoven_conversion.windows import Augmentation, WindowCache, build_cache, draw_epoch, normalize_windows
 
