@@ -60,7 +60,7 @@ def train(
     workers: Workers = CORES,
     epochs: Annotated[int, typer.Option(min=1, max=10_000, help="Passes over the records.")] = DEFAULT_EPOCHS,
 ) -> None:
-    """Train five folds and the shipped model; about 45 minutes on two cores. An interrupted run goes on where it was."""
+    """Train five folds and the shipped model; about 45 minutes on two cores. An interrupted run goes on."""
     pipeline = _pipeline()
     model = pipeline.train_and_ship(data, dataset, output, work, Recipe(epochs=epochs), workers, _err.print)
     written = f"{output / model.manifest.name}.tflite  sha256 {model.manifest.sha256}  {len(model.content)} B"
@@ -129,13 +129,13 @@ def _pipeline() -> Any:
 
 
 def _print_figures(found: list[dict[str, Any]]) -> None:
-    table = Table(Column("figure", no_wrap=True), "value", Column("95 % interval", no_wrap=True), "n", "note")
+    table = Table(Column("figure", no_wrap=True), "value", Column("95 % interval", no_wrap=True), "n")
     for figure in found:
         low, high = figure["spread"]
-        table.add_row(
-            figure["id"], f"{figure['value']:.4f}", f"{low:.4f} to {high:.4f}", str(figure["n"]), figure["note"]
-        )
+        table.add_row(figure["id"], f"{figure['value']:.4f}", f"{low:.4f} to {high:.4f}", str(figure["n"]))
     _out.print(table)
+    for figure in found:
+        _out.print(f"{figure['id'].rsplit('.', 1)[-1]}: {figure['note']}", markup=False, soft_wrap=True)
 
 
 def _print_classes(classes: dict[str, Any]) -> None:

@@ -60,10 +60,6 @@ class QualityMeter:
             if count <= 0:
                 break
             edges = np.array([self._start(self._second + i) for i in range(count + 1)]) - start
-            if edges[-1] > len(self._pending) - offset:  # the last second's final sample is still to come
-                edges = edges[:-1]
-                if len(edges) == 1:
-                    break
             flags += self._flags(self._pending[offset : offset + edges[-1]].astype(np.int64), edges)
             self._second += len(edges) - 1
             offset += int(edges[-1])
