@@ -23,6 +23,7 @@ except ImportError:
 
 from einthoven.errors import EinthovenError
 from einthoven.models import load_model
+from einthoven.native_stderr import native_stderr_silenced
 from einthoven.runner_litert import LiteRtRunner
 from einthoven_conversion.datasets import open_dataset
 from einthoven_conversion.errors import ConversionError, DependencyMissing
@@ -100,7 +101,8 @@ def _scored(data: Path, dataset: str, model_folder: Path | None) -> tuple[dict[s
 
     folder, records = open_dataset(data, dataset)
     model = load_model("rhythm", model_folder)
-    runner = LiteRtRunner(model)
+    with native_stderr_silenced():
+        runner = LiteRtRunner(model)
     scores = score_records(
         model, runner, folder, records, lambda done, total: _err.print(f"{done} of {total} records", end="\r")
     )
