@@ -2,6 +2,9 @@
 
 It deliberately ignores the machine's certificate store: a device trusts the authority it was enrolled with and no
 other.
+
+Invariants:
+    1. No byte of a request leaves before the handshake gave TLS 1.3 with ``CIPHER``; with anything else it fails.
 """
 
 from __future__ import annotations
@@ -16,14 +19,39 @@ CIPHER: Final = "TLS_AES_256_GCM_SHA384"
 """The one TLS 1.3 suite that is accepted (RFC 8446, B.4)."""
 
 
+class OtherSuite(ssl.SSLError):
+    """The handshake gave another suite than ``CIPHER``."""
+
+
+class _OneSuite(ssl.SSLObject):
+    """Ends a handshake that gave another suite; Python can't set TLS 1.3 suites before 3.15."""
+
+    def do_handshake(self) -> None:
+        """Shake hands, then look at what was agreed.
+
+        Raises:
+            OtherSuite: Not ``CIPHER``.
+        """
+        super().do_handshake()
+        agreed = self.cipher()
+        if agreed is None or agreed[0] != CIPHER:
+            raise OtherSuite("the server agreed on another cipher suite")
+
+
+def _strict_context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.sslobject_class = _OneSuite
+    return context
+
+
 def pinned_context(ca_pem: str) -> ssl.SSLContext:
     """Return a client context that trusts only ``ca_pem``.
 
     Raises:
         CertificateMismatch: ``ca_pem`` is no certificate.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context = _strict_context()
     try:
         context.load_verify_locations(cadata=ca_pem)
     except (ssl.SSLError, ValueError) as problem:
@@ -35,8 +63,7 @@ def pinned_context(ca_pem: str) -> ssl.SSLContext:
 
 def unverified_context() -> ssl.SSLContext:
     """Return a context that trusts anyone, for one purpose: to fetch the authority that a fingerprint then checks."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context = _strict_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context

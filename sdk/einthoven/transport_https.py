@@ -3,7 +3,7 @@
 It deliberately does not retry (``syncing`` does), follow redirects, use proxies, or keep cookies.
 
 Invariants:
-    1. Nothing is sent before the server's certificate was checked against the pinned authority.
+    1. Nothing is sent before the server's certificate was checked against the pinned authority (``tls``).
     2. Every request is signed over its method, path and body (RFC 9421, RFC 9530).
     3. Only ``TransportError`` leaves this module.
 """
@@ -30,7 +30,7 @@ from einthoven.errors import (
 )
 from einthoven.identity import Identity
 from einthoven.ports import Clock
-from einthoven.tls import CIPHER, pinned_context
+from einthoven.tls import CIPHER, OtherSuite, pinned_context
 from einthoven_protocol import http_signature, limits
 
 CONNECT_TIMEOUT_S: Final = 10.0
@@ -60,7 +60,6 @@ class HttpsTransport:
             async with client.post(
                 self._identity.url + path, data=body, headers=signed, allow_redirects=False
             ) as answer:
-                _require_cipher(answer)
                 return await read_answer(answer)
 
     async def close(self) -> None:
@@ -153,14 +152,6 @@ def _retry_after_s(text: str) -> float:
         return RETRY_AFTER_DEFAULT_S
 
 
-def _require_cipher(answer: aiohttp.ClientResponse) -> None:
-    connection = answer.connection
-    transport = connection.transport if connection is not None else None
-    cipher = transport.get_extra_info("cipher") if transport is not None else None
-    if cipher is not None and cipher[0] != CIPHER:
-        raise CertificateMismatch(f"the server chose {cipher[0]}", f"have it offer {CIPHER} only")
-
-
 @asynccontextmanager
 async def translated() -> AsyncIterator[None]:
     """Let only ``TransportError`` out."""
@@ -168,6 +159,14 @@ async def translated() -> AsyncIterator[None]:
         yield
     except TransportError:
         raise
+    except aiohttp.ClientConnectorSSLError as problem:
+        if isinstance(problem.os_error, OtherSuite):
+            raise CertificateMismatch(
+                f"the server does not speak TLS 1.3 with {CIPHER}", "check the address; an Einthoven server does"
+            ) from problem
+        raise CertificateMismatch(
+            "no TLS 1.3 connection could be agreed on", "check the address; an Einthoven server speaks TLS 1.3"
+        ) from problem
     except (aiohttp.ClientConnectorCertificateError, ssl.SSLCertVerificationError, aiohttp.ClientSSLError) as problem:
         raise CertificateMismatch(
             "the server's certificate is not from the authority this device was enrolled with",

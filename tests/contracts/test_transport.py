@@ -24,11 +24,13 @@ from einthoven.errors import (
     ServerBusy,
     ServerRejected,
     ServerUnreachable,
+    TransportError,
 )
 from einthoven.identity import Identity
 from einthoven.tls import ca_fingerprint, pinned_context
 from einthoven.transport_https import RETRY_AFTER_MAX_S, HttpsTransport
 from einthoven_protocol import http_signature, limits
+from einthoven_server.tls import restrict_suites
 
 NOW_MS = 1_780_000_000_000
 PATH = "/v1/exchange"
@@ -248,15 +250,37 @@ def only_tls_1_2(context: ssl.SSLContext) -> None:
     context.maximum_version = ssl.TLSVersion.TLSv1_2
 
 
+def only_chacha20(context: ssl.SSLContext) -> None:
+    restrict_suites(context, "TLS_CHACHA20_POLY1305_SHA256")
+
+
+def only_aes_128(context: ssl.SSLContext) -> None:
+    restrict_suites(context, "TLS_AES_128_GCM_SHA256")
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-async def test_tls_1_2_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("tweak", "kind"),
+    [
+        (only_chacha20, CertificateMismatch),
+        (only_aes_128, CertificateMismatch),
+        # Such a server hangs up on our greeting, with an alert or without one.
+        (only_tls_1_2, (CertificateMismatch, ServerUnreachable)),
+    ],
+)
+async def test_anything_but_tls_1_3_with_aes_256_gets_nothing(
+    tmp_path: Path, tweak: Callable[[ssl.SSLContext], None], kind: type[TransportError] | tuple[type[TransportError]]
+) -> None:
     authority = issue("test authority")
     site = Site(ca_pem=pem(authority[0]))
-    runner = await serve(site, server_context(tmp_path, authority, only_tls_1_2))
-    with pytest.raises((CertificateMismatch, ServerUnreachable)):
-        await post(site)
+    site.says(200)
+    runner = await serve(site, server_context(tmp_path, authority, tweak))
+    try:
+        with pytest.raises(kind):
+            await post(site)
+    finally:
+        await runner.cleanup()
     assert site.requests == []
-    await runner.cleanup()
 
 
 @pytest.mark.parametrize("ca_pem", ["", "nonsense", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
