@@ -69,7 +69,10 @@ class ServerProcess:
         command = [sys.executable, "-m", "einthoven_server", "all", "--data", str(self._folder)]
         command += ["--port", str(self._port), "--ready-file", str(self._ready)]
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            # A session of its own: a Ctrl-C at the terminal is for the demo, which then stops the server.
+            self._process = subprocess.Popen(
+                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+            )
         while not self._ready.exists():
             if self._process.poll() is not None:
                 raise DemoError("the server ended at once", f"its last words: {self._last_words()}")

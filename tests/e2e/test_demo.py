@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -25,12 +26,13 @@ def run_demo(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str
 
 
 def processes_that_name(text: str) -> list[str]:
-    """Command lines of running processes that hold a text."""
+    """Command lines of running processes that hold a text, or that work in a folder whose path does."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             try:
                 command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                command += f" in {(entry / 'cwd').readlink()}"
             except OSError:
                 continue
             if text in command:
@@ -103,15 +105,22 @@ def test_a_bad_record_ends_in_one_line_and_leaves_nothing(tmp_path: Path, conten
     assert_nothing_is_left(tmp_path)
 
 
-def test_stopped_half_way_it_cleans_up(tmp_path: Path) -> None:
+@pytest.mark.parametrize("moment", ["1", "2", "server killed", "5"])
+def test_stopped_at_any_step_it_cleans_up(tmp_path: Path, moment: str) -> None:
+    """Ctrl-C goes to the whole foreground group, as from a terminal; the outage is the hardest moment."""
     scratch = tmp_path / "tmp"
     scratch.mkdir()
-    environment = {**os.environ, "TMPDIR": str(scratch)}
+    environment = {**os.environ, "TMPDIR": str(scratch), "PYTHONUNBUFFERED": "1", "COLUMNS": "140"}
     command = [sys.executable, "-m", "einthoven_demo", "--report", str(tmp_path / "report.html")]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment) as process:
-        deadline = time.monotonic() + 30
-        while not list(scratch.glob("*/ready.json")) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        process.send_signal(2)
-        assert process.wait(30) == 130
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.strip().startswith(moment):
+                break
+        os.killpg(process.pid, signal.SIGINT)
+        rest = process.stdout.read()
+        assert process.wait(30) == 130, rest
+        assert rest.splitlines()[-1] == "einthoven demo: stopped"
     assert_nothing_is_left(tmp_path)
