@@ -167,12 +167,12 @@ class Walkthrough:
         found = find_plaintext(paths, needles)
         if found:
             raise DemoError(f"plaintext found in {found[0].path.name}", _NEVER)
-        self._found.needles = len(needles)
+        self._found.needles, self._found.plaintexts_found = len(needles), len(found)
         self._found.file_bytes = sum(path.stat().st_size for path in paths)
         self._say(
             4,
             f"signal, results and outbox in {self._found.file_bytes:,} B of SQLCipher (AES-256): "
-            f"{len(needles)} known plaintexts looked for, 0 found",
+            f"{len(needles)} known plaintexts looked for, {len(found)} found",
         )
 
     async def _sync_after_outage(self, server: ServerProcess, store: SqlCipherStore) -> None:

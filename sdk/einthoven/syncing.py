@@ -19,9 +19,9 @@ from einthoven.errors import SyncError
 from einthoven.identity import Identity, load_identity
 from einthoven.ports import Clock, Pending, Store, SyncState, Transport
 from einthoven.transport_https import HttpsTransport
-from einthoven_protocol import codec, exchange, limits, merkle
+from einthoven_protocol import codec, digests, exchange, limits, merkle
 from einthoven_protocol.errors import ProtocolError
-from einthoven_protocol.messages import ExchangeRequest, ExchangeResponse, ResultRow, Seal
+from einthoven_protocol.messages import Digest, ExchangeRequest, ExchangeResponse, ResultRow, Seal
 
 EXCHANGE_PATH: Final = "/v1/exchange"
 MAX_ROUND_TRIPS: Final = 10_000
@@ -41,6 +41,7 @@ class SyncReport:
         bytes_up: Bodies of the requests, in bytes.
         bytes_down: Bodies of the answers, in bytes.
         result_bytes_up: Of ``bytes_up``, those of requests that carried results.
+        server_digest: The server's own digest, as the last answer brought it; ``state`` holds this device's.
         state: Where the store stands now.
     """
 
@@ -52,6 +53,7 @@ class SyncReport:
     bytes_up: int
     bytes_down: int
     result_bytes_up: int
+    server_digest: Digest
     state: SyncState
 
     @property
@@ -88,6 +90,7 @@ async def sync(store: Store, *, transport: Transport | None = None, clock: Clock
 async def _run(store: Store, identity: Identity, transport: Transport, clock: Clock) -> SyncReport:
     trips = results_up = annotations_up = annotations_down = refused = up = down = result_bytes = 0
     state = store.sync_state()
+    server_digest = digests.EMPTY
     while trips < MAX_ROUND_TRIPS:
         pending = store.pending(limit=limits.MAX_ROWS_PER_EXCHANGE)
         request = build_request(identity, state, pending)
@@ -96,6 +99,7 @@ async def _run(store: Store, identity: Identity, transport: Transport, clock: Cl
         response = _read(request, raw)
         before = state
         state = store.apply_exchange(request, response, at_ms=clock.now_ms())
+        server_digest = response.digest
         trips += 1
         up += len(body)
         down += len(raw)
@@ -107,7 +111,9 @@ async def _run(store: Store, identity: Identity, transport: Transport, clock: Cl
         progressed = state.waiting < before.waiting or state.cursor > before.cursor
         if not (progressed and (state.waiting or response.more)):
             break
-    return SyncReport(trips, results_up, annotations_up, annotations_down, refused, up, down, result_bytes, state)
+    return SyncReport(
+        trips, results_up, annotations_up, annotations_down, refused, up, down, result_bytes, server_digest, state
+    )
 
 
 def build_request(identity: Identity, state: SyncState, pending: Pending) -> ExchangeRequest:

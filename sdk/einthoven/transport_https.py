@@ -75,15 +75,11 @@ class HttpsTransport:
 
     def _signature(self, path: str, body: bytes) -> dict[str, str]:
         digest = http_signature.content_digest(body)
-        parts = {
-            "created_s": self._clock.now_ms() // 1000,
-            "nonce": secrets.token_urlsafe(16),
-            "key_id": self._identity.device_id,
-        }
-        base = http_signature.signature_base("POST", path, digest, **parts)  # type: ignore[arg-type]
+        created_s, nonce, key_id = self._clock.now_ms() // 1000, secrets.token_urlsafe(16), self._identity.device_id
+        base = http_signature.signature_base("POST", path, digest, created_s, nonce, key_id)
         return {
             "Content-Digest": digest,
-            "Signature-Input": http_signature.signature_input(**parts),  # type: ignore[arg-type]
+            "Signature-Input": http_signature.signature_input(created_s, nonce, key_id),
             "Signature": http_signature.signature_header(self._identity.sign(base)),
         }
 

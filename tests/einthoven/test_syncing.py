@@ -176,3 +176,11 @@ def test_a_request_without_results_carries_no_seal() -> None:
     store = a_store(0)
     state: SyncState = store.sync_state()
     assert build_request(IDENTITY, state, store.pending(limit=10)).seals == ()
+
+
+async def test_the_report_carries_the_servers_own_digest() -> None:
+    """Not a copy of the device's: the two differ where the server's set does."""
+    honest = await sync(a_store(2), transport=ScriptedTransport(HonestServer()), clock=FixedClock(NOW))
+    assert honest.server_digest == honest.state.digest
+    lied_to = await sync(a_store(2), transport=ScriptedTransport(liar()), clock=FixedClock(NOW))
+    assert lied_to.server_digest != lied_to.state.digest
