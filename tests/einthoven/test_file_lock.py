@@ -37,13 +37,15 @@ def test_however_often_it_is_taken_and_given_back_there_is_one_holder(tmp_path: 
     """The lock file is removed with each release: a waiter must not hold one that has no name any more."""
     holders: list[int] = []
     most: list[int] = []
-    end_s = time.monotonic() + 0.8
+    wanted = 2_000
+    end_s = time.monotonic() + 30  # a bound for a stuck lock, not a measure of speed
 
     def take_turns() -> None:
-        while time.monotonic() < end_s:
+        while len(most) < wanted and time.monotonic() < end_s:
             try:
                 lock = FileLock(tmp_path / "x")
             except StoreIOError:
+                time.sleep(0.0002)  # lets the holder get on, however few cores there are
                 continue
             holders.append(1)
             most.append(len(holders))
@@ -58,5 +60,5 @@ def test_however_often_it_is_taken_and_given_back_there_is_one_holder(tmp_path: 
     for thread in threads:
         thread.join()
 
-    assert len(most) > 100
+    assert len(most) >= wanted
     assert max(most) == 1
