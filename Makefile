@@ -64,7 +64,11 @@ train: $(VENV)/.train  ## five folds, then the shipped model (conversion/README.
 evaluate: $(VENV)/.train
 	$(BIN)/einthoven-convert evaluate --data "$(DATA)" --dataset cinc2017
 
-bench: evaluate  ## the figures that can be measured so far
+$(VENV)/.bench: setup.cfg pyproject.toml
+	$(call install,conversion$(comma)bench)
+
+bench: $(VENV)/.bench evaluate  ## the figures that can be measured so far
+	$(BIN)/einthoven-bench signal --data "$(DATA)"
 
 clean:  ## all that these commands made, and nothing else
 	rm -rf $(VENV) build dist .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov demo-report.html

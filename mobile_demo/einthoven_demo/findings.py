@@ -12,14 +12,17 @@ from numpy.typing import NDArray
 
 from einthoven import (
     AnnotationRow,
+    HeartSummary,
     Model,
     Replay,
     ReplayOutcome,
     RiskAssessment,
     RiskChanged,
+    SignalTally,
     SyncReport,
     SystemClock,
     WindowResult,
+    summarize_heart,
 )
 from einthoven.ports import Source, Store
 from einthoven.report import (
@@ -42,6 +45,7 @@ class Findings:
     """Filled step by step.
 
     Attributes:
+        signal: Beats and quality of the ECG.
         seconds: The ECG as it was pushed, int32 microvolts.
         results: One a window.
         changes: Every change of the risk tier.
@@ -56,6 +60,7 @@ class Findings:
         replays: Every result, recomputed.
     """
 
+    signal: SignalTally
     seconds: list[NDArray[np.int32]] = field(default_factory=list)
     results: list[WindowResult] = field(default_factory=list)
     changes: list[RiskChanged] = field(default_factory=list)
@@ -79,6 +84,7 @@ def write_report(path: Path, source: Source, model: Model, store: Store, found: 
 
 
 def _content(source: Source, model: Model, store: Store, found: Findings) -> ReportContent:
+    signal = found.signal.signal
     recording = Trace(found.results[0].started_at_ms, source.sampling_rate_hz, np.concatenate(found.seconds))
     return ReportContent(
         title="ECG report",
@@ -88,7 +94,8 @@ def _content(source: Source, model: Model, store: Store, found: Findings) -> Rep
         recording=recording,
         windows=tuple(found.results),
         assessment=found.assessment,
-        strips=choose_strips(recording, found.results),
+        strips=choose_strips(recording, found.results, r_peaks=signal.r_peaks, flags=signal.flags),
+        heart=_heart(summarize_heart(signal, source.sampling_rate_hz)),
         events=tuple(_event(change) for change in found.changes),
         annotations=tuple(_note(row) for row in found.annotations),
         storage=_storage(store, found),
@@ -98,6 +105,25 @@ def _content(source: Source, model: Model, store: Store, found: Findings) -> Rep
         ),
         model=_model(model),
         fhir=tuple(FhirDocument(f"FHIR R4 {one['resourceType']}", json.dumps(one, indent=2)) for one in found.fhir),
+    )
+
+
+def _heart(heart: HeartSummary) -> tuple[Figure, ...]:
+    rate, span = "–", "no usable interval"
+    if heart.mean_bpm is not None:
+        rate = f"{heart.mean_bpm:.0f}/min"
+        span = f"single intervals {heart.lowest_bpm:.0f} to {heart.highest_bpm:.0f}; {heart.beats} beats"
+    found = heart.variability
+    sdnn, rmssd, basis = "–", "–", f"not given: {found.refusal.name.lower().replace('_', ' ')}"
+    if found.measures is not None:
+        sdnn, rmssd = f"{found.measures.sdnn_ms:.0f} ms", f"{found.measures.rmssd_ms:.0f} ms"
+        basis = f"{found.n_normal} normal intervals, {found.nn_s:.0f} s"
+    faults = ", ".join(f"{(flag.name or '').lower().replace('_', ' ')} {n} s" for flag, n in heart.faults_s)
+    return (
+        Figure("Mean", rate, span),
+        Figure("SDNN", sdnn, basis),
+        Figure("RMSSD", rmssd, basis),
+        Figure("Usable signal", f"{heart.usable_s} of {heart.seconds} s", faults or "no fault found"),
     )
 
 

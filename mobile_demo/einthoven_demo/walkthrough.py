@@ -23,6 +23,7 @@ from einthoven import (
     ReplayOutcome,
     RiskChanged,
     Session,
+    SignalTally,
     SqlCipherStore,
     SystemClock,
     WindowAnalyzed,
@@ -30,6 +31,7 @@ from einthoven import (
     enroll,
     load_model,
     replay_all,
+    summarize_heart,
     sync,
 )
 from einthoven.native_stderr import native_stderr_silenced
@@ -69,7 +71,7 @@ class Walkthrough:
         self._source = source
         self._report = report
         self._device = folder / "device" / "store.db"
-        self._found = Findings()
+        self._found = Findings(SignalTally(source.sampling_rate_hz))
         self._needles: list[bytes] = []
         self._began = time.monotonic()
 
@@ -148,8 +150,12 @@ class Walkthrough:
             f"{len(self._found.results)} windows, {conclusive} conclusive; {self._found.ms_per_second:.2f} ms a second "
             f"of ECG, stored (mean, n = {len(seconds)})"
         )
+        heart = summarize_heart(self._found.signal.signal, rate)
+        bpm = "no heart rate" if heart.mean_bpm is None else f"{heart.mean_bpm:.0f} beats/min"
+        self._detail(f"{heart.beats} beats, {bpm}; {heart.usable_s} of {heart.seconds} s of usable signal")
 
     def _take(self, events: list[Event], console: Console) -> None:
+        self._found.signal.take(events)
         for event in events:
             if isinstance(event, WindowAnalyzed):
                 self._found.results.append(event.result)

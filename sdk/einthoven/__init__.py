@@ -25,23 +25,44 @@ if TYPE_CHECKING:
     from einthoven.enrolling import enroll
     from einthoven.errors import EinthovenError
     from einthoven.events import (
+        BeatDetected,
+        ClockJumped,
         Event,
         GapFound,
+        LateDropped,
+        LineEnded,
         OverlapDropped,
+        PacketRefused,
+        PacketsDropped,
         QualityChanged,
+        RateEstimated,
         RiskChanged,
         SecondAnalyzed,
+        SecondAssessed,
+        SensorChanged,
+        SensorState,
+        StampIgnored,
         StoreFailed,
         WindowAnalyzed,
     )
+    from einthoven.following import follow
+    from einthoven.heart_rate_variability import HeartRateVariability, HrvRefusal, heart_rate_variability
+    from einthoven.heart_summary import HeartSummary, summarize_heart
     from einthoven.key_provider_file import FileKeyProvider
     from einthoven.keys import StaticKeyProvider
     from einthoven.models import Model, load_model
+    from einthoven.ports import LiveSource, Packet, Stamped
     from einthoven.recordings import Recording, analyze
     from einthoven.replaying import Replay, ReplayOutcome, replay, replay_all
     from einthoven.results import InconclusiveReason, Quality, Rhythm, RiskTier, WindowResult
     from einthoven.risk import Evidence, RiskAssessment, assess
+    from einthoven.rr_artefacts import IntervalClass
+    from einthoven.rr_intervals import RRSeries, corrected, rr_series
     from einthoven.session import Session
+    from einthoven.signal_monitor import SignalTally
+    from einthoven.signals import SignalAnalysis, analyze_signal
+    from einthoven.source_polar import PolarSource
+    from einthoven.source_replay import Faults, ReplaySource
     from einthoven.source_simulated import SimulatedSource
     from einthoven.sources import open_source
     from einthoven.store_sqlcipher import SqlCipherStore
@@ -50,59 +71,53 @@ if TYPE_CHECKING:
 
 _EXPORTS: Final = {
     "einthoven.annotating": ("annotate",),
-    "einthoven.clock": (
-        "FixedClock",
-        "SystemClock",
-    ),
+    "einthoven.clock": ("FixedClock", "SystemClock"),
     "einthoven.enrolling": ("enroll",),
     "einthoven.errors": ("EinthovenError",),
     "einthoven.events": (
+        "BeatDetected",
+        "ClockJumped",
         "Event",
         "GapFound",
+        "LateDropped",
+        "LineEnded",
         "OverlapDropped",
+        "PacketRefused",
+        "PacketsDropped",
         "QualityChanged",
+        "RateEstimated",
         "RiskChanged",
         "SecondAnalyzed",
+        "SecondAssessed",
+        "SensorChanged",
+        "SensorState",
+        "StampIgnored",
         "StoreFailed",
         "WindowAnalyzed",
     ),
+    "einthoven.following": ("follow",),
+    "einthoven.heart_rate_variability": ("HeartRateVariability", "HrvRefusal", "heart_rate_variability"),
+    "einthoven.heart_summary": ("HeartSummary", "summarize_heart"),
     "einthoven.key_provider_file": ("FileKeyProvider",),
     "einthoven.keys": ("StaticKeyProvider",),
-    "einthoven.models": (
-        "Model",
-        "load_model",
-    ),
-    "einthoven.replaying": (
-        "Replay",
-        "ReplayOutcome",
-        "replay",
-        "replay_all",
-    ),
-    "einthoven.results": (
-        "InconclusiveReason",
-        "Quality",
-        "Rhythm",
-        "RiskTier",
-        "WindowResult",
-    ),
-    "einthoven.risk": (
-        "Evidence",
-        "RiskAssessment",
-        "assess",
-    ),
+    "einthoven.models": ("Model", "load_model"),
+    "einthoven.ports": ("LiveSource", "Packet", "Stamped"),
     "einthoven.recordings": ("Recording", "analyze"),
+    "einthoven.replaying": ("Replay", "ReplayOutcome", "replay", "replay_all"),
+    "einthoven.results": ("InconclusiveReason", "Quality", "Rhythm", "RiskTier", "WindowResult"),
+    "einthoven.risk": ("Evidence", "RiskAssessment", "assess"),
+    "einthoven.rr_artefacts": ("IntervalClass",),
+    "einthoven.rr_intervals": ("RRSeries", "corrected", "rr_series"),
     "einthoven.session": ("Session",),
+    "einthoven.signal_monitor": ("SignalTally",),
+    "einthoven.signals": ("SignalAnalysis", "analyze_signal"),
+    "einthoven.source_polar": ("PolarSource",),
+    "einthoven.source_replay": ("Faults", "ReplaySource"),
     "einthoven.source_simulated": ("SimulatedSource",),
     "einthoven.sources": ("open_source",),
     "einthoven.store_sqlcipher": ("SqlCipherStore",),
-    "einthoven.syncing": (
-        "SyncReport",
-        "sync",
-    ),
-    "einthoven_protocol.messages": (
-        "AnnotationRow",
-        "ResultId",
-    ),
+    "einthoven.syncing": ("SyncReport", "sync"),
+    "einthoven_protocol.messages": ("AnnotationRow", "ResultId"),
 }
 _MODULE_OF: Final = {name: module for module, names in _EXPORTS.items() for name in names}
 
@@ -123,29 +138,53 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "AnnotationRow",
+    "BeatDetected",
+    "ClockJumped",
     "EinthovenError",
     "Event",
     "Evidence",
+    "Faults",
     "FileKeyProvider",
     "FixedClock",
     "GapFound",
+    "HeartRateVariability",
+    "HeartSummary",
+    "HrvRefusal",
     "InconclusiveReason",
+    "IntervalClass",
+    "LateDropped",
+    "LineEnded",
+    "LiveSource",
     "Model",
     "OverlapDropped",
+    "Packet",
+    "PacketRefused",
+    "PacketsDropped",
+    "PolarSource",
     "Quality",
     "QualityChanged",
+    "RRSeries",
+    "RateEstimated",
     "Recording",
     "Replay",
     "ReplayOutcome",
+    "ReplaySource",
     "ResultId",
     "Rhythm",
     "RiskAssessment",
     "RiskChanged",
     "RiskTier",
     "SecondAnalyzed",
+    "SecondAssessed",
+    "SensorChanged",
+    "SensorState",
     "Session",
+    "SignalAnalysis",
+    "SignalTally",
     "SimulatedSource",
     "SqlCipherStore",
+    "StampIgnored",
+    "Stamped",
     "StaticKeyProvider",
     "StoreFailed",
     "SyncReport",
@@ -153,12 +192,18 @@ __all__ = [
     "WindowAnalyzed",
     "WindowResult",
     "analyze",
+    "analyze_signal",
     "annotate",
     "assess",
+    "corrected",
     "enroll",
+    "follow",
+    "heart_rate_variability",
     "load_model",
     "open_source",
     "replay",
     "replay_all",
+    "rr_series",
+    "summarize_heart",
     "sync",
 ]

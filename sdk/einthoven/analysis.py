@@ -12,8 +12,10 @@ It deliberately does not store, time-stamp or name anything, and makes no risk t
 
 Invariants:
     1. An analysis is a pure function of (model, front end, samples, rate); chunking changes nothing.
-    2. A second with ``GAP`` or ``FLAT`` passes through the model, whose state goes on, but does not enter the pool.
-    3. No window gives a confident class from less than ``MIN_STEPS`` seconds, or from less than half its seconds.
+    2. Raw flags (``einthoven.quality``) go with each step as it happens; the noise of a window's seconds is judged when
+       it ends (``window_flags``), and less than half of them usable makes the verdict inconclusive.
+    3. A second with ``GAP`` or ``FLAT`` passes through the model, whose state goes on, but does not enter the pool.
+    4. No window gives a confident class from less than ``MIN_STEPS`` seconds, or from less than half its seconds.
 """
 
 from __future__ import annotations
@@ -27,12 +29,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from einthoven.frontend import FrontEnd
+from einthoven.frontend import Filler, FrontEnd
 from einthoven.models import CLASSES, Model
 from einthoven.probability import permilles
 from einthoven.quality import QualityMeter
-from einthoven.resampling import FrontEndCoefficients, ResamplerTable
+from einthoven.resampling import FrontEndCoefficients, Resampler, ResamplerTable
 from einthoven.results import InconclusiveReason, Quality, Rhythm
+from einthoven.signal_quality import SignalQuality
 
 WINDOW_S = 30
 """Longest window in seconds: what the ESC 2020 guideline wants of an ECG that diagnoses AF."""
@@ -143,6 +146,8 @@ class WindowAnalyzer:
         self._front_end = FrontEnd(_table(model.coefficients, sampling_rate_hz))
         self._meter = QualityMeter(sampling_rate_hz)
         self._state = runner.initial_state()
+        self._rate = sampling_rate_hz
+        self._pieces: list[NDArray[np.int32]] = []
         self._qualities: list[Quality] = []
         self._steps: list[StepOutput] = []
 
@@ -155,7 +160,8 @@ class WindowAnalyzer:
         Returns:
             The seconds that went through the model now; each about 1.2 s after its last sample.
         """
-        # A second's flags need no look-ahead, so they are always there before its step.
+        self._pieces.append(samples_uv)
+        # A second's raw flags need no look-ahead, so they are always there before its step.
         self._qualities += self._meter.push(samples_uv)
         added = []
         for signal in self._front_end.push(samples_uv):
@@ -168,8 +174,16 @@ class WindowAnalyzer:
         return added
 
     def finish(self) -> WindowAnalysis:
-        """The verdict on what was pushed; seconds that lack look-ahead are left out."""
-        return _verdict(self._model, self._steps, self._qualities)
+        """The verdict on what was pushed; steps that lack look-ahead are left out."""
+        samples = np.concatenate([np.zeros(0, np.int32), *self._pieces])
+        flags = window_flags(_table(self._model.coefficients, self._rate), samples, self._rate)
+        return _judge(
+            self._model,
+            self._steps,
+            seconds=len(flags),
+            usable_s=int(np.count_nonzero(flags == 0)),
+            quality=Quality(int(np.bitwise_or.reduce(flags))),
+        )
 
 
 def analyze_window(
@@ -206,6 +220,17 @@ def analyze_record(
     return RecordAnalysis(windows, verdict)
 
 
+def window_flags(
+    table: ResamplerTable, samples_uv: NDArray[np.int32], sampling_rate_hz: Fraction
+) -> NDArray[np.uint16]:
+    """Quality flags of a window's whole seconds, uint16 [s]: from the window alone, so that a replay gives the same."""
+    quality = SignalQuality(sampling_rate_hz)
+    resampler = Resampler(table)
+    first = quality.push(samples_uv, resampler.push(Filler().push(samples_uv)))
+    second = quality.push(samples_uv[:0], resampler.finish())
+    return np.concatenate([first.flags, second.flags, quality.finish().flags])
+
+
 def window_stop(number: int, sampling_rate_hz: Fraction) -> int:
     """Index of the first sample after the window ``number``, from 1: the first at or after ``number * WINDOW_S`` s."""
     return -(-number * WINDOW_S * sampling_rate_hz.numerator // sampling_rate_hz.denominator)
@@ -220,14 +245,6 @@ def _windows(samples_uv: NDArray[np.int32], rate: Fraction) -> Iterator[NDArray[
         stop = window_stop(number, rate)
         yield samples_uv[first:stop]
         first = stop
-
-
-def _verdict(model: Model, steps: Sequence[StepOutput], qualities: Sequence[Quality]) -> WindowAnalysis:
-    union = Quality.USABLE
-    for quality in qualities:
-        union |= quality
-    usable = sum(quality == Quality.USABLE for quality in qualities)
-    return _judge(model, steps, seconds=len(qualities), usable_s=usable, quality=union)
 
 
 def _judge(

@@ -1,9 +1,9 @@
-"""The `einthoven` command: analyze, enroll, sync, status, replay.
+"""The `einthoven` command: analyze, beats, live, enroll, sync, status, replay.
 
 It deliberately contains no logic of its own: it opens things, calls the SDK, and shows what came back
 (``cli_render``). With ``--json`` standard output holds one JSON document and nothing else.
 
-Exit status: 0 done; 2-9 as in ``einthoven.errors``; 1 anything unforeseen.
+Exit status: 0 done; 2-10 as in ``einthoven.errors``; 1 anything unforeseen.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Final
+
+import numpy as np
 
 from einthoven.errors import EinthovenError, InputError, NoUsableSignal, ReplayMismatch
 
@@ -25,16 +28,27 @@ except ImportError:  # the bare install is what a phone carries
     sys.exit("einthoven: the command needs two more packages; run: pip install 'einthoven[cli]'")
 
 from einthoven import cli_render as render
+from einthoven.cli_heart import beats_document
+from einthoven.cli_live import Narrator, listen
 from einthoven.enrolling import enroll as enroll_device
+from einthoven.events import Event, WindowAnalyzed
+from einthoven.heart_summary import summarize_heart
 from einthoven.identity import find_identity
 from einthoven.key_provider_file import FileKeyProvider
 from einthoven.models import Model, load_model
 from einthoven.native_stderr import native_stderr_silenced
+from einthoven.ports import LiveSource
 from einthoven.recordings import Recording
 from einthoven.recordings import analyze as analyze_source
 from einthoven.replaying import ReplayOutcome, replay_all
 from einthoven.replaying import replay as replay_one
+from einthoven.results import WindowResult
 from einthoven.runner_litert import LiteRtRunner
+from einthoven.session import Session
+from einthoven.signal_monitor import SignalTally
+from einthoven.signals import analyze_signal
+from einthoven.source_polar import PolarSource
+from einthoven.source_replay import ReplaySource
 from einthoven.sources import open_source
 from einthoven.store_memory import MemoryStore
 from einthoven.store_sqlcipher import SqlCipherStore
@@ -63,6 +77,14 @@ def default_home() -> Path:
 
 Home = Annotated[Path, typer.Option("--home", help="Folder of the encrypted store.", default_factory=default_home)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+FILE_HELP: Final = (
+    "A WFDB header (.hea), EDF, DICOM, HL7 aECG, SCP-ECG, Philips or Schiller XML, Apple Health, CSV or NPY file."
+)
+SamplingRate = Annotated[
+    str | None, typer.Option(help="Samples a second, for files that do not say: 300, 512.617 or 1000/3.")
+]
+Unit = Annotated[str | None, typer.Option(help="nV, uV, mV or V, for files that do not say.")]
+Lead = Annotated[str | None, typer.Option(help="Which lead, where a file has several.")]
 ModelFolder = Annotated[
     Path | None, typer.Option("--model", help="Folder of another model: rhythm.tflite, rhythm.json.")
 ]
@@ -70,13 +92,11 @@ ModelFolder = Annotated[
 
 @app.command()
 def analyze(
-    file: Annotated[Path, typer.Argument(help="A WFDB header (.hea), EDF, CSV or NPY file.")],
+    file: Annotated[Path, typer.Argument(help=FILE_HELP)],
     home: Home,
-    sampling_rate_hz: Annotated[
-        str | None, typer.Option(help="Samples a second, for files that do not say: 300, 512.617 or 1000/3.")
-    ] = None,
-    unit: Annotated[str | None, typer.Option(help="nV, uV, mV or V, for files that do not say.")] = None,
-    lead: Annotated[str | None, typer.Option(help="Which lead, where a file has several.")] = None,
+    sampling_rate_hz: SamplingRate = None,
+    unit: Unit = None,
+    lead: Lead = None,
     store: Annotated[bool, typer.Option("--store/--no-store", help="Keep the results in the encrypted store.")] = True,
     model_folder: ModelFolder = None,
     as_json: Json = False,
@@ -89,6 +109,64 @@ def analyze(
     with _open(home, create=True) if store else MemoryStore() as kept:
         recording = analyze_source(model, kept, source, runner=runner)
     _require_signal(recording)
+    document = render.analysis_document(source, model, recording)
+    _show(document, as_json, lambda: render.show_analysis(_out, document))
+
+
+@app.command()
+def beats(
+    file: Annotated[Path, typer.Argument(help=FILE_HELP)],
+    sampling_rate_hz: SamplingRate = None,
+    unit: Unit = None,
+    lead: Lead = None,
+    as_json: Json = False,
+) -> None:
+    """Find every beat of an ECG file and judge every second of its signal; nothing is kept."""
+    source = open_source(file, sampling_rate_hz=_rate(sampling_rate_hz), unit=unit, lead=lead)
+    samples = np.concatenate(list(source.chunks()))
+    signal = analyze_signal(samples, source.sampling_rate_hz)
+    heart = summarize_heart(signal, source.sampling_rate_hz)
+    document = beats_document(
+        source.name, source.simulated, source.sampling_rate_hz, signal, heart, render.NOT_A_DEVICE
+    )
+    _show(document, as_json, lambda: render.show_beats(_out, document))
+
+
+@app.command()
+def live(
+    home: Home,
+    file: Annotated[Path | None, typer.Argument(help="A recording to replay; a Polar H10, if not given.")] = None,
+    address: Annotated[str | None, typer.Option(help="The strap's address; the first in reach, if not given.")] = None,
+    speed: Annotated[float, typer.Option(help="Of a replay: 1 is real time, 0 as fast as it goes.")] = 1.0,
+    seconds: Annotated[float | None, typer.Option(help="Stop after so many seconds.", min=0.1)] = None,
+    store: Annotated[bool, typer.Option("--store/--no-store", help="Keep the results in the encrypted store.")] = True,
+    model_folder: ModelFolder = None,
+    as_json: Json = False,
+) -> None:
+    """Follow a chest strap, or a recording as if it were one, and say what happens; Ctrl-C ends it well."""
+    if file is not None and address is not None:
+        raise InputError("both a file and a strap are given", "leave one of them out")
+    source: LiveSource = PolarSource(address=address) if file is None else ReplaySource(open_source(file), speed=speed)
+    model = load_model(folder=model_folder)
+    narrator, results = Narrator(), list[WindowResult]()
+    tally = SignalTally(source.sampling_rate_hz)
+
+    def take(event: Event) -> None:
+        tally.take([event])
+        if isinstance(event, WindowAnalyzed):
+            results.append(event.result)
+        line = narrator.line(event)
+        if line is not None and not as_json:
+            _out.print(line, markup=False, soft_wrap=True)
+
+    with _open(home, create=True) if store else MemoryStore() as kept:
+        rate = source.sampling_rate_hz
+        with Session.open(model, kept, sampling_rate_hz=rate, runner=_runner(model)) as session:
+            with suppress(KeyboardInterrupt):
+                asyncio.run(listen(session, source, seconds=seconds, take=take))
+            for event in session.close():
+                take(event)
+    recording = Recording(tuple(results), session.assessment, rate, tally.signal)
     document = render.analysis_document(source, model, recording)
     _show(document, as_json, lambda: render.show_analysis(_out, document))
 

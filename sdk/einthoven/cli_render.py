@@ -14,9 +14,10 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from einthoven.cli_heart import heart_document, show_heart
 from einthoven.identity import Identity
 from einthoven.models import Model
-from einthoven.ports import Source, StoreStats, SyncState
+from einthoven.ports import LiveSource, Source, StoreStats, SyncState
 from einthoven.recordings import Recording
 from einthoven.replaying import Replay, ReplayOutcome
 from einthoven.results import InconclusiveReason, Quality, Rhythm, RiskTier, WindowResult
@@ -84,7 +85,7 @@ def assessment_document(assessment: RiskAssessment) -> Document:
     }
 
 
-def analysis_document(source: Source, model: Model, recording: Recording) -> Document:
+def analysis_document(source: Source | LiveSource, model: Model, recording: Recording) -> Document:
     """Return a whole analysis."""
     return {
         "record": source.name,
@@ -93,6 +94,7 @@ def analysis_document(source: Source, model: Model, recording: Recording) -> Doc
         "model_sha256": model.digest.hex(),
         "front_end_version": model.front_end_version,
         "assessment": assessment_document(recording.assessment),
+        "heart": heart_document(recording.heart),
         "windows": [result_document(result) for result in recording.results],
         "notice": NOT_A_DEVICE,
     }
@@ -127,7 +129,15 @@ def show_analysis(out: Console, document: Document) -> None:
         out.print(f"  - {found['statement']}", markup=False)
     for reason, count in assessment["inconclusive"].items():
         out.print(f"  - inconclusive, {reason.replace('_', ' ')}: {count} windows", markup=False)
+    show_heart(out, document["heart"])
     out.print(f"[dim]{NOT_A_DEVICE}[/]")
+
+
+def show_beats(out: Console, document: Document) -> None:
+    """Show what beats and signal add up to."""
+    out.print(f"{document['record']}, {document['sampling_rate_hz']:g} Hz", markup=False)
+    show_heart(out, document["heart"])
+    out.print(f"[dim]{NOT_A_DEVICE} --json lists every beat and second.[/]")
 
 
 def identity_document(identity: Identity) -> Document:

@@ -28,13 +28,19 @@
     │   ├── ServerBusy             429 or 503; carries ``retry_after_s``
     │   └── ServerRejected         any other answer that is not the protocol's
     ├── SyncError                  an exchange that does not add up; nothing was changed
-    └── ReplayMismatch             a stored result that its segment does not give again
+    ├── ReplayMismatch             a stored result that its segment does not give again
+    └── SensorError                a live sensor can't be used
+        ├── SensorNotFound         none in reach that answers to the name or address
+        ├── BluetoothUnavailable   no radio, switched off, or not allowed
+        ├── SensorRefused          it answers, but does not give this stream
+        ├── SensorDisconnected     the connection broke and did not come back
+        └── SensorFrameError       bytes that are not the sensor's protocol
 
 Invariants:
     1. A message is one line, says what was wrong and what to do, and holds neither PHI nor a key.
     2. Adapters translate foreign errors with ``raise ... from``; nothing else escapes them.
     3. ``exit_status`` is what a command ends with: 2 input, 3 no usable signal, 4 model, 5 store, 6 enrolment,
-       7 transport, 8 sync, 9 replay.
+       7 transport, 8 sync, 9 replay, 10 sensor.
 """
 
 from __future__ import annotations
@@ -184,3 +190,29 @@ class ReplayMismatch(EinthovenError):
     """A stored result that its segment does not give again."""
 
     exit_status = 9
+
+
+class SensorError(EinthovenError):
+    """A live sensor can't be used."""
+
+    exit_status = 10
+
+
+class SensorNotFound(SensorError):
+    """No sensor in reach answers to that name or address."""
+
+
+class BluetoothUnavailable(SensorError):
+    """There is no Bluetooth radio, it is switched off, or this program may not use it."""
+
+
+class SensorRefused(SensorError):
+    """The sensor answers, but does not give this stream."""
+
+
+class SensorDisconnected(SensorError):
+    """The connection broke and did not come back within the limits."""
+
+
+class SensorFrameError(SensorError):
+    """Bytes that are not the sensor's protocol, or a form of it that is not read here."""

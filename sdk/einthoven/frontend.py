@@ -62,24 +62,15 @@ class BaselineRemover:
         return np.asarray(cleaned[skipped:])
 
 
-class Conditioner:
-    """Fills missing samples, resamples to 128 Hz and removes the baseline.
+class Filler:
+    """Puts something where samples are missing, limits what is absurd, and takes the first sample off all others."""
 
-    Args:
-        table: Taps for the input rate.
-    """
-
-    def __init__(self, table: ResamplerTable) -> None:
-        self._resampler = Resampler(table)
-        self._baseline = BaselineRemover()
+    def __init__(self) -> None:
         self._first: int | None = None
         self._last = 0
 
     def push(self, samples_uv: NDArray[np.int32]) -> NDArray[np.int64]:
-        """Take raw samples int32 [n] in microvolts, return clean samples int64 [k] at 128 Hz in microvolts."""
-        return self._baseline.push(self._resampler.push(self._fill(samples_uv)))
-
-    def _fill(self, samples_uv: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Take raw samples int32 [n] in microvolts, return as many, int64 [n], relative to the first received one."""
         if (
             self._first is not None
             and len(samples_uv)
@@ -101,6 +92,23 @@ class Conditioner:
         if len(values):
             self._last = int(values[-1])
         return values - self._first
+
+
+class Conditioner:
+    """Fills missing samples, resamples to 128 Hz and removes the baseline.
+
+    Args:
+        table: Taps for the input rate.
+    """
+
+    def __init__(self, table: ResamplerTable) -> None:
+        self._filler = Filler()
+        self._resampler = Resampler(table)
+        self._baseline = BaselineRemover()
+
+    def push(self, samples_uv: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Take raw samples int32 [n] in microvolts, return clean samples int64 [k] at 128 Hz in microvolts."""
+        return self._baseline.push(self._resampler.push(self._filler.push(samples_uv)))
 
 
 class Normalizer:

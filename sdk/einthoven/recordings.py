@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 from einthoven.analysis import Runner
 from einthoven.clock import SystemClock
 from einthoven.events import Event, StoreFailed, WindowAnalyzed
+from einthoven.heart_summary import HeartSummary, summarize_heart
 from einthoven.models import Model
 from einthoven.ports import Clock, Source, Store
 from einthoven.results import WindowResult
 from einthoven.risk import RiskAssessment
 from einthoven.session import Session
+from einthoven.signal_monitor import SignalTally
+from einthoven.signals import SignalAnalysis
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +26,19 @@ class Recording:
     Attributes:
         results: One a window, in order.
         assessment: What they add up to.
+        sampling_rate_hz: Samples a second, exact.
+        signal: Beats, and the quality of each second.
     """
 
     results: tuple[WindowResult, ...]
     assessment: RiskAssessment
+    sampling_rate_hz: Fraction
+    signal: SignalAnalysis
+
+    @property
+    def heart(self) -> HeartSummary:
+        """Heart rate, its variability, and how much of the signal is usable."""
+        return summarize_heart(self.signal, self.sampling_rate_hz)
 
 
 def analyze(
@@ -61,15 +74,20 @@ def analyze(
         begun = (clock or SystemClock()).now_ms() - int(sum(map(len, chunks)) * 1000 / rate)
     session = Session.open(model, store, sampling_rate_hz=rate, started_at_ms=begun, runner=runner)
     results: list[WindowResult] = []
+    tally = SignalTally(rate)
     with session:
         for chunk in chunks:
-            results += _verdicts(session.push(chunk))
-        results += _verdicts(session.close())
-    return Recording(tuple(results), session.assessment)
+            events = session.push(chunk)
+            results += _verdicts(events)
+            tally.take(events)
+        events = session.close()
+        results += _verdicts(events)
+        tally.take(events)
+    return Recording(tuple(results), session.assessment, rate, tally.signal)
 
 
 def _verdicts(events: Sequence[Event]) -> list[WindowResult]:
-    """Only what a whole recording keeps: its seconds would fill memory on a day-long file.
+    """The verdicts among the events.
 
     Raises:
         StoreError: A window could not be stored; a file, unlike a heart, can be analysed again later.

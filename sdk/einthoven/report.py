@@ -70,6 +70,7 @@ def render_report(report: ReportContent) -> str:
     sections = (
         _assessment(report),
         _overview(report),
+        figures_section("Heart rate", report.heart),
         _strips(report),
         _events(report),
         notes_section(report.annotations),
@@ -170,7 +171,8 @@ def _tier_words(result: WindowResult) -> str:
 
 
 def _quality(quality: Quality) -> str:
-    return ", ".join(flag.name.lower() for flag in Quality if flag & quality and flag.name) or "usable"
+    names = [flag.name.lower().replace("_", " ") for flag in Quality if flag & quality and flag.name]
+    return ", ".join(names) or "usable"
 
 
 def _strips(report: ReportContent) -> str:
@@ -186,6 +188,8 @@ def _strips(report: ReportContent) -> str:
             recording_started_at_ms=report.recording.started_at_ms,
             name=f"s{number}",
             label=f"ECG of window {r.counter}, {span}: {RHYTHM_WORDS[r.rhythm]}, {TIER_WORDS[r.tier]}",
+            r_peaks=strip.r_peaks.tolist(),
+            poor_s=strip.poor_s,
         )
         drawn.append(
             f'<div class="strip {tier_class(r.tier)}" id="window-{r.counter}"><div class="strip-head">'

@@ -39,6 +39,10 @@ REASON_WORDS: Final = {
 }
 
 
+def _no_indices() -> NDArray[np.int64]:
+    return np.zeros(0, np.int64)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Trace:
     """A stretch of ECG as it was received.
@@ -74,11 +78,15 @@ class Strip:
         heading: What it is an example of.
         result: The window's verdict.
         trace: Its signal.
+        r_peaks: int64 [k], sample indices of the R peaks within the trace.
+        poor_s: Seconds of the trace whose signal is not to be trusted.
     """
 
     heading: str
     result: WindowResult
     trace: Trace
+    r_peaks: NDArray[np.int64] = field(default_factory=_no_indices, repr=False)
+    poor_s: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +201,7 @@ class ReportContent:
         assessment: What they add up to.
         strips: Windows drawn in full (see ``choose_strips``).
         events: The events table.
+        heart: Figures on heart rate and its variability, each with the n behind it.
         annotations: Clinicians' notes.
         storage: Figures on the encrypted store.
         sync: Figures of the exchange, where there was one.
@@ -210,6 +219,7 @@ class ReportContent:
     assessment: RiskAssessment
     strips: tuple[Strip, ...] = ()
     events: tuple[EventLine, ...] = ()
+    heart: tuple[Figure, ...] = ()
     annotations: tuple[AnnotationLine, ...] = ()
     storage: tuple[Figure, ...] = ()
     sync: SyncFigures | None = None
@@ -218,10 +228,22 @@ class ReportContent:
     fhir: tuple[FhirDocument, ...] = ()
 
 
-def choose_strips(recording: Trace, windows: Sequence[WindowResult]) -> tuple[Strip, ...]:
+def choose_strips(
+    recording: Trace,
+    windows: Sequence[WindowResult],
+    *,
+    r_peaks: NDArray[np.int64] | None = None,
+    flags: NDArray[np.uint16] | None = None,
+) -> tuple[Strip, ...]:
     """Choose what a reader wants to see first: one window of each kind of verdict, in order of time.
 
     Of each rhythm it is the most certain conclusive window, and of the inconclusive ones the first.
+
+    Args:
+        recording: The whole recording.
+        windows: Every window's verdict.
+        r_peaks: int64 [k], sample indices of the recording's R peaks, in order.
+        flags: uint16 [s], quality flags of the recording's seconds.
     """
     chosen: dict[str, WindowResult] = {}
     for result in windows:
@@ -233,6 +255,18 @@ def choose_strips(recording: Trace, windows: Sequence[WindowResult]) -> tuple[St
         if best is None or result.confidence_permille > best.confidence_permille:
             chosen[heading] = result
     by_time = sorted(chosen.items(), key=lambda item: item[1].started_at_ms)
-    return tuple(
-        Strip(heading, result, recording.cut(result.started_at_ms, result.duration_ms)) for heading, result in by_time
-    )
+    peaks = _no_indices() if r_peaks is None else r_peaks
+    poor = _no_indices() if flags is None else np.flatnonzero(flags)
+    return tuple(_strip(heading, recording, result, peaks, poor) for heading, result in by_time)
+
+
+def _strip(
+    heading: str, recording: Trace, result: WindowResult, r_peaks: NDArray[np.int64], poor: NDArray[np.int64]
+) -> Strip:
+    from_ms = result.started_at_ms - recording.started_at_ms
+    trace = recording.cut(result.started_at_ms, result.duration_ms)
+    first = max(0, round(from_ms * recording.sampling_rate_hz / 1000))
+    inside = r_peaks[(r_peaks >= first) & (r_peaks < first + trace.samples_uv.size)] - first
+    first_s, n_s = round(from_ms / 1000), -(-result.duration_ms // 1000)
+    seconds = poor[(poor >= first_s) & (poor < first_s + n_s)] - first_s
+    return Strip(heading, result, trace, inside, tuple(seconds.tolist()))

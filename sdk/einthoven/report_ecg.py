@@ -13,6 +13,7 @@ Invariants:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -43,7 +44,15 @@ MAX_POINTS_A_SECOND: Final = 500
 CALIBRATION_MS: Final = 200
 
 
-def paper(trace: Trace, *, recording_started_at_ms: int, name: str, label: str) -> str:
+def paper(
+    trace: Trace,
+    *,
+    recording_started_at_ms: int,
+    name: str,
+    label: str,
+    r_peaks: Sequence[int] = (),
+    poor_s: Sequence[int] = (),
+) -> str:
     """Draw a trace in rows of ``ROW_S`` seconds.
 
     Args:
@@ -51,6 +60,8 @@ def paper(trace: Trace, *, recording_started_at_ms: int, name: str, label: str) 
         recording_started_at_ms: What time labels count from.
         name: Unique in the page; letters and digits.
         label: What a screen reader says.
+        r_peaks: Sample indices that get a mark at the lower edge.
+        poor_s: Seconds that are shaded, because their signal is not to be trusted.
 
     Returns:
         An ``svg`` element, ``WIDTH_MM`` wide.
@@ -75,6 +86,9 @@ def paper(trace: Trace, *, recording_started_at_ms: int, name: str, label: str) 
             f'<clipPath id="{name}r{number}"><rect x="0" y="{top}" width="{WIDTH_MM * MM}"'
             f' height="{(above_mm + below_mm) * MM}"/></clipPath>'
         )
+        parts.append(_shaded(poor_s, number, row_mm.size / rate_hz, top, above_mm + below_mm))
+        inside = [peak - number * row_samples for peak in r_peaks]
+        parts.append(_marks([at for at in inside if 0 <= at < row_mm.size], rate_hz, top, above_mm + below_mm))
         parts.append(_labels(top, offset_ms + number * ROW_S * 1000, row_mm.size / rate_hz))
         parts.append(_gaps(row_mm, rate_hz, top, above_mm + below_mm))
         parts.append(f'<path class="cal" d="{_calibration(line)}"/>')
@@ -129,6 +143,26 @@ def _labels(top: int, from_ms: int, duration_s: float) -> str:
         for second in seconds[::5]
     ]
     return f'<path class="tick" d="{"".join(marks)}"/>{"".join(texts)}'
+
+
+def _shaded(poor_s: Sequence[int], row: int, duration_s: float, top: int, height_mm: int) -> str:
+    rects = []
+    for second in poor_s:
+        from_s = second - row * ROW_S
+        if 0 <= from_s < min(ROW_S, duration_s):
+            x, wide_s = (MARGIN_MM + from_s * MM_A_SECOND) * MM, min(1.0, duration_s - from_s)
+            width = round(wide_s * MM_A_SECOND * MM)
+            rects.append(f'<rect class="poor" x="{x}" y="{top}" width="{width}" height="{height_mm * MM}"/>')
+    return "".join(rects)
+
+
+def _marks(r_peaks: Sequence[int], rate_hz: float, top: int, height_mm: int) -> str:
+    """A small triangle under each R peak, pointing at it."""
+    if not r_peaks:
+        return ""
+    foot = top + (height_mm - 1) * MM
+    at = _x(np.asarray(r_peaks), rate_hz).tolist()
+    return f'<path class="beat" d="{"".join(f"M{x} {foot - 55}l32 55h-64z" for x in at)}"/>'
 
 
 def _gaps(row_mm: NDArray[np.float64], rate_hz: float, top: int, height_mm: int) -> str:

@@ -83,7 +83,7 @@ def figures_section(heading: str, figures: Sequence[Figure]) -> str:
     """Figures under a heading of ours."""
     if not figures:
         return ""
-    name = f"h-{heading.lower()}"
+    name = "h-" + heading.lower().replace(" ", "-")
     return f'<section aria-labelledby="{name}"><h2 id="{name}">{heading}</h2>{cards(figures)}</section>'
 
 

@@ -82,6 +82,8 @@ ul.reasons .mark{margin-top:5px}
 .ecg .trace{stroke:var(--trace);stroke-width:15;fill:none;stroke-linejoin:round;stroke-linecap:round}
 .ecg .cal{stroke:var(--trace);stroke-width:13;fill:none}
 .ecg .tick{stroke:var(--label);stroke-width:10}
+.ecg .beat{fill:var(--label)}
+.ecg .poor{fill:var(--inconclusive-bg);fill-opacity:.6}
 .ecg text{fill:var(--label);font-size:135px;font-variant-numeric:tabular-nums}
 .ecg .gap{fill:var(--inconclusive-bg);fill-opacity:.85}
 .ecg text.gap{fill:var(--inconclusive);fill-opacity:1}

@@ -26,12 +26,18 @@ MODEL_RATE_HZ = 128
 MIN_SAMPLING_RATE_HZ = 100
 MAX_SAMPLING_RATE_HZ = 1_000
 MAX_RATE_DENOMINATOR = 1_000_000
-MAX_PHASES = 512
-"""Above this many distinct phases a period, the phase is rounded down to 1/512 of an input sample."""
+MAX_PHASES = 4_096
+"""Above this many distinct phases a period, the phase is rounded down to 1/4096 of an input sample."""
+MAX_PERIOD = 512
+"""Outputs a period up to which a whole period is one matrix product; above, a matrix would be mostly zeros."""
 MAX_AMPLITUDE_UV = 2**20
 """Larger values are limited to this; no heart gives a volt."""
 BATCH_OUTPUTS = 16_384
 """Resampler outputs computed at a time, which bounds its memory."""
+
+SINGLE_THREAD_PRODUCT = 2**18
+"""Multiplications in one matrix product: OpenBLAS wakes no other thread for that few. Threads cost more than they give
+here, and on a busy machine many times more."""
 
 _COEFFICIENT_BITS = 18
 _EXACT_FLOAT64 = 2**53
@@ -87,7 +93,7 @@ class ResamplerTable:
         ratio = sampling_rate_hz / MODEL_RATE_HZ
         self.numerator, self.denominator = ratio.numerator, ratio.denominator
         self.phases = min(self.denominator, MAX_PHASES)
-        self.periodic = self.denominator <= MAX_PHASES
+        self.periodic = self.denominator <= MAX_PERIOD
         half_s = Fraction(len(coefficients.half_kernel) - 1, coefficients.grid_hz)
         self.half_taps = -int(-(half_s * sampling_rate_hz) // 1)
         self.taps = self._tabulate(coefficients, sampling_rate_hz)
@@ -155,6 +161,16 @@ class Resampler:
         self._pending_from = keep
         return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
+    def finish(self) -> NDArray[np.int64]:
+        """End the signal: the outputs up to its last sample, as if that sample went on."""
+        table = self._table
+        received = self._pending_from + len(self._pending)
+        rest = -(-received * table.denominator // table.numerator) - self._next_output
+        if received <= 0 or rest <= 0:
+            return np.zeros(0, np.int64)
+        padding = table.half_taps + table.numerator // table.denominator + 2
+        return self.push(np.full(padding, self._pending[-1], np.int64))[:rest]
+
     def _compute(self, first: int, stop: int) -> NDArray[np.int64]:
         """Outputs first..stop-1 with rounding half up."""
         table = self._table
@@ -181,6 +197,9 @@ class Resampler:
             source = np.pad(source, (max(-start, 0), 0))
             source = np.pad(source, (0, need - len(source)))
         rows = np.lib.stride_tricks.sliding_window_view(source, table.block.shape[0])[:: table.numerator]
-        total = (np.ascontiguousarray(rows) @ table.block).reshape(-1)
+        total = np.empty((periods, table.denominator))
+        step = max(1, SINGLE_THREAD_PRODUCT // table.block.size)
+        for at in range(0, periods, step):
+            np.matmul(np.ascontiguousarray(rows[at : at + step]), table.block, out=total[at : at + step])
         skip = first - period * table.denominator
-        return np.asarray(total[skip : skip + stop - first])
+        return np.asarray(total.reshape(-1)[skip : skip + stop - first])

@@ -45,12 +45,21 @@ class InconclusiveReason(IntEnum):
 
 
 class Quality(IntFlag):
-    """What is wrong with one second of signal; 0 is usable."""
+    """What is wrong with one second of signal; 0 is usable.
+
+    The first three are read off the raw samples (``einthoven.quality``), the others off its noise
+    (``einthoven.signal_quality``).
+    """
 
     USABLE = 0
     GAP = 1
     FLAT = 2
     CLIPPED = 4
+    BASELINE_WANDER = 8
+    ELECTRODE_MOTION = 16
+    MUSCLE = 32
+    MAINS = 64
+    LEAD_OFF = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

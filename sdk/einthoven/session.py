@@ -6,14 +6,18 @@ networking (``syncing``): it puts them in order.
 Invariants:
     1. A window's verdict and its signal are durable before its ``WindowAnalyzed`` event is returned. What the store
        can't take is kept (``MAX_UNSAVED_WINDOWS`` at most), said in a ``StoreFailed`` event, and tried again.
-    2. The events and results of a recording do not depend on how its samples were chunked.
-    3. Each window starts from a fresh front end and model state, so its segment alone replays its result.
+    2. The events and results of a recording do not depend on how its samples were chunked, but for the order of events
+       of different kinds.
+    3. Beats and signal quality are found over the whole time line, not window by window.
+    4. Each window starts from a fresh front end and model state, so its segment alone replays its result.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Iterable
+from dataclasses import replace
 from fractions import Fraction
 from types import TracebackType
 from typing import Self
@@ -26,21 +30,21 @@ from einthoven.clock import SystemClock
 from einthoven.errors import InputError, StoreError
 from einthoven.events import (
     Event,
-    GapFound,
-    OverlapDropped,
-    QualityChanged,
+    LineEnded,
     RiskChanged,
     SecondAnalyzed,
     StoreFailed,
     WindowAnalyzed,
 )
 from einthoven.models import Model
-from einthoven.ports import MISSING_UV, Clock, Segment, Store
-from einthoven.results import Quality, RiskTier, WindowResult
+from einthoven.ports import Clock, Packet, Segment, Store
+from einthoven.resampling import ResamplerTable
+from einthoven.results import RiskTier, WindowResult
 from einthoven.risk import RiskAssessment, RiskTally
 from einthoven.runner_litert import LiteRtRunner
 from einthoven.samples import as_microvolts
-from einthoven.timeline import Timeline
+from einthoven.signal_monitor import SignalMonitor
+from einthoven.timeline import NewLine, Placed, Run, Timeline
 from einthoven.verdicts import window_result
 
 MAX_PUSH_SAMPLES = 50_000_000
@@ -60,19 +64,20 @@ class Session:
         self._store = store
         self._runner = runner
         self._rate = rate
-        self._timeline = Timeline(rate, started_at_ms)
         self._window_start = 0
         self._windows = 0
         self._window_stop = window_stop(1, rate)
         self._collected: list[NDArray[np.int32]] = []
         self._collected_samples = 0
-        self._analyzer = self._fresh_analyzer()
+        self._analyzer = self._fresh_analyzer()  # refuses a rate out of range
+        self._timeline = Timeline(rate, started_at_ms)
         self._tally = RiskTally()
-        self._quality = Quality.USABLE
+        self._table = ResamplerTable(model.coefficients, rate)
+        self._monitor = SignalMonitor(model.coefficients, rate, self._table)
         self._tier = RiskTier.INCONCLUSIVE
         self._placed = 0
         self._unsaved: list[tuple[WindowResult, Segment]] = []
-        self._closed = False
+        self._ended = self._closed = False
         self._lock = threading.Lock()
 
     @classmethod
@@ -106,6 +111,14 @@ class Session:
         return cls(model, store, runner or LiteRtRunner(model), rate, started_at_ms)
 
     @property
+    def sampling_rate_hz(self) -> Fraction:
+        """Samples a second by the sensor's stamps; the nominal rate while there are none, or span too little.
+
+        Windows, and so all results, are cut at the nominal rate; times, intervals and heart rates follow this one.
+        """
+        return self._timeline.rate_hz
+
+    @property
     def assessment(self) -> RiskAssessment:
         """What the windows so far add up to."""
         return self._tally.assessment()
@@ -126,22 +139,25 @@ class Session:
         packet = as_microvolts(samples, max_samples=MAX_PUSH_SAMPLES)
         with self._lock:
             self._require_open()
-            events: list[Event] = []
-            placement = self._timeline.place(at, len(packet))
-            if placement.restart and at is not None:
-                events += self._restart(at)
-            elif placement.missing:
-                missing_ms = int(placement.missing * 1000 / self._rate)
-                events.append(GapFound(self._timeline.next_ms, missing_ms))
-                events += self._take(np.full(placement.missing, MISSING_UV, dtype=np.int32))
-            elif placement.drop and at is not None:
-                events.append(OverlapDropped(at, int(placement.drop * 1000 / self._rate)))
-            events += self._take(packet[placement.drop :])
-            return events
+            return self._follow_timeline(self._timeline.push(Packet(packet, None if at is None else at * 1_000_000)))
 
     async def push_async(self, samples: ArrayLike, at: int | None = None) -> list[Event]:
         """As :meth:`push`, without blocking the event loop."""
         return await asyncio.to_thread(self.push, samples, at)
+
+    def push_packet(self, packet: Packet) -> list[Event]:
+        """Take a live sensor's packet, whatever its clock; :func:`einthoven.follow` does so off the event loop.
+
+        Returns:
+            What happened, in order. A packet that does not fit may wait (``timeline.REORDER_S``) for one that is late.
+
+        Raises:
+            InputError: As :meth:`push`.
+        """
+        samples_uv = as_microvolts(packet.samples_uv, max_samples=MAX_PUSH_SAMPLES)
+        with self._lock:
+            self._require_open()
+            return self._follow_timeline(self._timeline.push(replace(packet, samples_uv=samples_uv)))
 
     def close(self) -> list[Event]:
         """End the recording: the last, shorter window gets its verdict. Closing twice is allowed.
@@ -152,7 +168,11 @@ class Session:
         with self._lock:
             if self._closed:
                 return []
-            events = self._finish_window() if self._collected_samples else self._save()
+            events = self._follow_timeline(self._timeline.flush())
+            if not self._ended:
+                self._ended = True
+                events += self._monitor.finish(self._timeline.at_ms, self._timeline.rate_hz)
+            events += self._finish_window() if self._collected_samples else self._save()
             failed = next((event for event in events if isinstance(event, StoreFailed)), None)
             if failed is not None:
                 raise failed.error
@@ -182,45 +202,49 @@ class Session:
     def _fresh_analyzer(self) -> WindowAnalyzer:
         return WindowAnalyzer(self._model, self._runner, self._rate)
 
-    def _restart(self, at_ms: int) -> list[Event]:
+    def _follow_timeline(self, placed: Iterable[Placed]) -> list[Event]:
         events: list[Event] = []
-        late_ms = at_ms - self._timeline.next_ms
-        if late_ms > 0 and self._timeline.next_ms:
-            events.append(GapFound(self._timeline.next_ms, late_ms))
-        if self._collected_samples:
-            events += self._finish_window()
-        self._timeline = Timeline(self._rate, at_ms)
+        for item in placed:
+            match item:
+                case Run(samples):
+                    events += self._take(samples)
+                case NewLine():
+                    events += self._restart()
+                case _:
+                    events.append(item)
+        return events
+
+    def _restart(self) -> list[Event]:
+        """Finish what the old time line began; samples count from 0 again."""
+        events = self._monitor.finish(self._timeline.at_ms, self._timeline.rate_hz)
+        events += self._finish_window() if self._collected_samples else []
+        events.append(LineEnded(self._timeline.at_ms(self._placed)))
+        self._monitor = SignalMonitor(self._model.coefficients, self._rate, self._table, self._monitor.quality)
         self._placed = self._window_start = self._windows = 0
         self._window_stop = window_stop(1, self._rate)
         return events
 
     def _take(self, samples: NDArray[np.int32]) -> list[Event]:
         """Cut samples into windows; a chunk may end anywhere in one, or span many."""
-        events: list[Event] = []
+        events = self._monitor.push(samples, self._timeline.at_ms, self._timeline.rate_hz)
         while len(samples):
             head = samples[: self._window_stop - self._placed]
             samples = samples[len(head) :]
             if self._collected_samples == 0:
                 self._window_start = self._placed
-            for step in self._analyzer.push(head):
-                events += self._second(step)
+            events += [self._second(step) for step in self._analyzer.push(head)]
             self._collected.append(head)
             self._collected_samples += len(head)
             self._placed += len(head)
-            self._timeline.advance(len(head))
             if self._placed == self._window_stop:
                 self._windows += 1
                 self._window_stop = window_stop(self._windows + 1, self._rate)
                 events += self._finish_window()
         return events
 
-    def _second(self, step: StepOutput) -> list[Event]:
+    def _second(self, step: StepOutput) -> Event:
         at_ms = self._timeline.at_ms(self._window_start) + step.index * 1000
-        events: list[Event] = []
-        if step.quality != self._quality:
-            events.append(QualityChanged(at_ms, step.quality))
-            self._quality = step.quality
-        return [*events, SecondAnalyzed(at_ms, step.rhythm, step.quality)]
+        return SecondAnalyzed(at_ms, step.rhythm, step.quality)
 
     def _finish_window(self) -> list[Event]:
         analysis = self._analyzer.finish()

@@ -1,16 +1,17 @@
-"""EDF and EDF+C recordings as a ``Source``; samples are decoded by edfio.
+"""EDF, EDF+ (continuous and interrupted) and BDF recordings as a ``Source``.
 
-By Kemp B et al., A simple format for exchange of digitized polygraphic recordings, Electroencephalogr Clin
-Neurophysiol 1992;82:391-393, and Kemp B, Olivan J, EDF+, Clin Neurophysiol 2003;114:1755-1761.
+``edf_header`` parses the header and ``edf_timekeeping`` the starts of interrupted data records. Samples are decoded
+here and not by edfio, because it reads no interrupted recording; in the tests edfio is the oracle for the others.
 
-It deliberately reads no annotations and no interrupted recordings (EDF+D with gaps). The start in the header is local
-time without a zone and is not passed on; names and dates of the patient are never touched.
+It deliberately reads no annotations but the time-keeping ones. The start in the header is local time without a zone
+and is not passed on; names and dates of the patient are never touched.
 
 Invariants:
     1. A file shorter than its header claims is refused when it is opened.
     2. At most one data record or ``READ_SAMPLES`` samples are in memory at once, whichever is more.
-    3. The count -32768 is ``MISSING_UV`` where the lead's digital minimum is -32768: writers pad the last data record
-       with it, and a signal that rests on its lower rail could not be read anyway.
+    3. The lowest count is ``MISSING_UV`` where it is the lead's digital minimum: writers pad the last data record with
+       it, and a signal that rests on its lower rail could not be read anyway.
+    4. The time between the data records of an interrupted recording is ``MISSING_UV``, to the sample.
 """
 
 from __future__ import annotations
@@ -19,20 +20,28 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from einthoven.edf_header import (
+    ANNOTATION_LABELS,
+    FIXED_HEADER_BYTES,
+    EdfHeader,
+    EdfSignal,
+    calibration,
+    header_bytes,
+    parse_header,
+    short_file,
+)
+from einthoven.edf_timekeeping import MAX_INTERRUPTED_RECORDS, first_samples, record_start_s
 from einthoven.errors import RecordFormatError
-from einthoven.samples import MAX_ABS_UV, as_microvolts
+from einthoven.ports import MISSING_UV
+from einthoven.samples import as_microvolts
 from einthoven.source_checks import (
-    MAX_SIGNALS,
     READ_SAMPLES,
     choose_lead,
-    library,
-    microvolts_per,
-    number,
     pieces,
     regular_file,
     sample_count,
@@ -40,22 +49,6 @@ from einthoven.source_checks import (
     source_name,
     translated,
 )
-
-FIXED_HEADER_BYTES: Final = 256
-SIGNAL_HEADER_BYTES: Final = 256
-MAX_RECORD_SAMPLES: Final = 4_000_000
-"""Samples of all signals in one data record; the specification recommends at most 30,720."""
-PADDING_COUNT: Final = -(2**15)
-
-
-@dataclass(frozen=True, slots=True)
-class _FixedHeader:
-    """The numbers of the first 256 bytes."""
-
-    n_signals: int
-    n_records: int
-    record_s: Fraction
-    interrupted: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +58,11 @@ class EdfSource:
     name: str
     sampling_rate_hz: Fraction
     n_samples: int
-    _signal: Any = field(repr=False)
-    _scale_uv: float = field(repr=False)
-    _offset_uv: float = field(repr=False)
-    _record_s: Fraction = field(repr=False)
+    _path: Path = field(repr=False)
+    _header: EdfHeader = field(repr=False)
+    _signal: EdfSignal = field(repr=False)
+    _n_records: int = field(repr=False)
+    _firsts: tuple[int, ...] = field(repr=False)
     simulated: bool = False
     started_at_ms: int | None = None
 
@@ -77,107 +71,108 @@ class EdfSource:
         """Open a recording.
 
         Args:
-            path: The ``.edf`` file.
+            path: The ``.edf`` or ``.bdf`` file.
             lead: Label of the lead; without, the best of ``source_checks.LEADS``.
 
         Raises:
             RecordNotFound: It is not there.
-            RecordFormatError: Not EDF, shorter than it claims, or interrupted.
+            RecordFormatError: Not EDF, shorter than it claims, or interrupted for longer than ``MAX_FILL_S``.
             UnknownUnit: The lead's physical dimension is not a voltage.
             SamplingRateError: The rate is not supported.
-            InputError: There is no such lead, or edfio is not installed.
+            InputError: There is no such lead.
         """
-        edfio = library("edfio")
         size = regular_file(path)
         with translated("EDF"):
             with path.open("rb") as file:
-                fixed = _fixed_header(file.read(FIXED_HEADER_BYTES))
-            if size < FIXED_HEADER_BYTES + SIGNAL_HEADER_BYTES * fixed.n_signals:
-                raise _short()
-            edf = edfio.read_edf(path, lazy_load_data=True, header_encoding="latin-1")
-            record_samples = sum(signal.samples_per_data_record for signal in edf._signals)
-            _check_size(size, fixed, record_samples)
-            if fixed.interrupted and not edf.is_continuous:
-                raise RecordFormatError("the recording was interrupted (EDF+D)", "export it as continuous EDF")
-            signal = edf.signals[choose_lead([s.label for s in edf.signals], lead)]
-            per_record = signal.samples_per_data_record
-            scale_uv, offset_uv = _calibration(signal)
+                fixed = file.read(FIXED_HEADER_BYTES)
+                header = parse_header(fixed + file.read(max(0, header_bytes(fixed) - FIXED_HEADER_BYTES)))
+            held = (size - header.n_bytes) // header.record_bytes
+            n_records = held if header.n_records == -1 else header.n_records
+            if held < max(1, n_records):
+                raise short_file()
+            signals = [signal for signal in header.signals if signal.label not in ANNOTATION_LABELS]
+            signal = signals[choose_lead([signal.label for signal in signals], lead)]
+            calibration(signal, header.lowest_count)
+            rate_hz = sampling_rate(Fraction(signal.n_samples) / header.record_s)
+            firsts = _firsts(path, header, n_records, rate_hz, signal.n_samples) if header.interrupted else ()
+            end = firsts[-1] + signal.n_samples if firsts else n_records * signal.n_samples
             return cls(
                 name=source_name("EDF", signal.label),
-                sampling_rate_hz=sampling_rate(Fraction(per_record) / fixed.record_s),
-                n_samples=sample_count(per_record * edf.num_data_records),
+                sampling_rate_hz=rate_hz,
+                n_samples=sample_count(end),
+                _path=path,
+                _header=header,
                 _signal=signal,
-                _scale_uv=scale_uv,
-                _offset_uv=offset_uv,
-                _record_s=fixed.record_s,
+                _n_records=n_records,
+                _firsts=firsts,
             )
 
     def chunks(self) -> Iterator[NDArray[np.int32]]:
-        """Yield consecutive samples, int32 [n] microvolts, ``MISSING_UV`` where padded.
+        """Yield consecutive samples, int32 [n] microvolts, ``MISSING_UV`` where padded or interrupted.
 
         Raises:
             RecordFormatError: The file changed since it was opened.
         """
-        per_record = self._signal.samples_per_data_record
-        records = max(1, READ_SAMPLES // per_record)
-        padded = self._signal.digital_min == PADDING_COUNT
-        for first in range(0, self.n_samples // per_record, records):
-            last = min(first + records, self.n_samples // per_record)
-            with translated("EDF"):
-                counts = self._signal.get_digital_slice(float(first * self._record_s), float(last * self._record_s))
-                if counts.size != (last - first) * per_record:
-                    raise _short()
-                microvolts = counts * self._scale_uv + self._offset_uv
-                if padded:
-                    microvolts[counts == PADDING_COUNT] = np.nan
-                block = as_microvolts(microvolts, max_samples=counts.size)
+        at = 0
+        for first, block in self._runs():
+            while at < first:
+                length = min(READ_SAMPLES, first - at)
+                yield from pieces(np.full(length, MISSING_UV, dtype=np.int32), self.sampling_rate_hz)
+                at += length
             yield from pieces(block, self.sampling_rate_hz)
+            at += block.size
+
+    def _runs(self) -> Iterator[tuple[int, NDArray[np.int32]]]:
+        """Yield (number of the first sample, samples) of data records that follow each other without a gap."""
+        per_record, step = self._signal.n_samples, max(1, READ_SAMPLES * 2 // self._header.record_bytes)
+        start = 0
+        while start < self._n_records:
+            stop = min(start + step, self._n_records)
+            first = start * per_record
+            if self._firsts:
+                first = self._firsts[start]
+                follows = (n for n in range(start + 1, stop) if self._firsts[n] != first + (n - start) * per_record)
+                stop = next(follows, stop)
+            yield first, self._block(start, stop)
+            start = stop
+
+    def _block(self, start: int, stop: int) -> NDArray[np.int32]:
+        """The lead's samples in data records ``start`` to before ``stop``."""
+        header, signal = self._header, self._signal
+        with translated("EDF"):
+            with self._path.open("rb") as file:
+                file.seek(header.n_bytes + start * header.record_bytes)
+                content = file.read((stop - start) * header.record_bytes)
+            if len(content) < (stop - start) * header.record_bytes:
+                raise short_file()
+            records = np.frombuffer(content, dtype=np.uint8).reshape(stop - start, -1, header.sample_bytes)
+            counts = _counts(records[:, signal.first : signal.first + signal.n_samples])
+            scale_uv, offset_uv, digital_min = calibration(signal, header.lowest_count)
+            microvolts = counts * scale_uv + offset_uv
+            if digital_min == header.lowest_count:
+                microvolts[counts == digital_min] = np.nan
+            return as_microvolts(microvolts, max_samples=counts.size)
 
 
-def _fixed_header(content: bytes) -> _FixedHeader:
-    if len(content) < FIXED_HEADER_BYTES or content[:8] != b"0       ":
-        raise RecordFormatError("this is not an EDF file", "give an EDF file")
-    text = content.decode("latin-1")
-    n_signals = number(text[252:256], "number of signals")
-    n_records = number(text[236:244], "number of data records")
-    record_s = number(text[244:252], "duration of a data record")
-    header_bytes = number(text[184:192], "header size")
-    if n_signals.denominator != 1 or not 1 <= n_signals <= MAX_SIGNALS:
-        raise RecordFormatError("the number of signals is not possible", "export the record again")
-    if header_bytes != FIXED_HEADER_BYTES + SIGNAL_HEADER_BYTES * n_signals:
-        raise RecordFormatError("the header's size does not fit its signals", "export the record again")
-    # -1: the writer did not know, as while recording; then the file's size says.
-    if n_records.denominator != 1 or not (n_records >= 1 or n_records == -1):
-        raise RecordFormatError("the record has no samples", "export the record again")
-    if record_s <= 0:
-        raise RecordFormatError("the duration of a data record is not possible", "export the record again")
-    return _FixedHeader(int(n_signals), int(n_records), record_s, text[192:197] == "EDF+D")
+def _counts(samples: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """Little-endian two's complement samples, uint8 [records, samples, 2 or 3], as int32 [n]."""
+    low, high = samples[..., :-1].astype(np.int32), samples[..., -1].view(np.int8).astype(np.int32)
+    shifts = 8 * np.arange(low.shape[-1], dtype=np.int32)
+    counts: NDArray[np.int32] = (high << (8 * low.shape[-1])) + (low << shifts).sum(axis=-1, dtype=np.int32)
+    return counts.ravel()
 
 
-def _check_size(size: int, fixed: _FixedHeader, record_samples: int) -> None:
-    if not 0 < record_samples <= MAX_RECORD_SAMPLES:
-        raise RecordFormatError("the size of a data record is not possible", "export the record again")
-    held = (size - FIXED_HEADER_BYTES - SIGNAL_HEADER_BYTES * fixed.n_signals) // (2 * record_samples)
-    if held < max(1, fixed.n_records):
-        raise _short()
+def _firsts(path: Path, header: EdfHeader, n_records: int, rate_hz: Fraction, per_record: int) -> tuple[int, ...]:
+    """Number of the lead's first sample in each data record of an interrupted recording."""
+    notes = [signal for signal in header.signals if signal.label in ANNOTATION_LABELS]
+    if not notes or n_records > MAX_INTERRUPTED_RECORDS:
+        raise RecordFormatError("an interrupted recording (EDF+D) without usable times", "export it as continuous EDF")
+    offset, length = notes[0].first * header.sample_bytes, notes[0].n_samples * header.sample_bytes
+    with path.open("rb") as file:
 
+        def starts_s() -> Iterator[Fraction]:
+            for n in range(n_records):
+                file.seek(header.n_bytes + n * header.record_bytes + offset)
+                yield record_start_s(file.read(length))
 
-def _calibration(signal: Any) -> tuple[float, float]:
-    """Microvolts a count, and microvolts at count 0."""
-    unit_uv = microvolts_per(signal.physical_dimension)
-    physical_min = number(signal._physical_min.decode("latin-1"), "physical minimum") * unit_uv
-    physical_max = number(signal._physical_max.decode("latin-1"), "physical maximum") * unit_uv
-    digital_min, digital_max = signal.digital_min, signal.digital_max
-    if not PADDING_COUNT <= digital_min < digital_max < 2**15:
-        raise RecordFormatError("the digital range of the lead is not possible", "export the record again")
-    if signal.samples_per_data_record < 1 or not physical_min < physical_max:
-        raise RecordFormatError("the physical range of the lead is not possible", "export the record again")
-    scale_uv = (physical_max - physical_min) / (digital_max - digital_min)
-    offset_uv = physical_min - digital_min * scale_uv
-    if scale_uv > MAX_ABS_UV or abs(offset_uv) > MAX_ABS_UV * 2**16:
-        raise RecordFormatError("the physical range of the lead is not possible", "export the record again")
-    return float(scale_uv), float(offset_uv)
-
-
-def _short() -> RecordFormatError:
-    return RecordFormatError("the file is shorter than its header claims", "copy the record again")
+        return tuple(first_samples(starts_s(), rate_hz, per_record))

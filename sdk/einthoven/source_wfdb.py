@@ -1,16 +1,18 @@
-"""PhysioNet's WFDB records (``.hea`` with ``.dat`` or ``.mat``) as a ``Source``; samples are decoded by wfdb.
+"""PhysioNet's WFDB records (``.hea`` with ``.dat``, ``.mat`` or FLAC) as a ``Source``.
 
-wfdb is never shown the record's own header. ``wfdb_header`` parses it, and wfdb reads a header that we wrote, in a
-temporary folder with links to the signal files: no hostile number, no comment about a patient, and none of the dates
-that it trips over reach it.
+By the WFDB Applications Guide, header(5) and signal(5); ``wfdb_header``, ``wfdb_formats`` and ``wfdb_signal_file``
+read the parts. A record may have several signal files, several samples a frame, and several segments: of a variable
+layout the layout names the leads, of a fixed one its first segment does. Skew is undone.
 
-It deliberately reads no annotations, no delta format (8) and no FLAC; time of day in a header has no zone and is not
-passed on.
+It deliberately reads no annotations; time of day in a header has no zone and is not passed on.
 
 Invariants:
     1. A signal file shorter than its header claims is refused when the record is opened, before any sample is used.
-    2. At most ``READ_SAMPLES`` samples of the lead are in memory at once.
-    3. What the format marks as invalid, and what lies between segments, is ``MISSING_UV``.
+    2. So is one whose samples do not have the checksum that the header states. 0 is taken for "none": PhysioNet's own
+       CinC 2017 records state it and mean nothing. Then a stated first sample has to be right, 0 again left aside.
+    3. At most ``READ_SAMPLES`` samples of the lead are in memory at once.
+    4. What the format marks as invalid, what lies between segments, segments without the lead, and what skew moves
+       beyond the end of the file is ``MISSING_UV``.
 """
 
 from __future__ import annotations
@@ -19,8 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Final, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +32,6 @@ from einthoven.samples import MAX_ABS_UV, as_microvolts
 from einthoven.source_checks import (
     READ_SAMPLES,
     choose_lead,
-    library,
     microvolts_per,
     pieces,
     regular_file,
@@ -40,30 +40,21 @@ from einthoven.source_checks import (
     source_name,
     translated,
 )
+from einthoven.wfdb_formats import FLAC_BITS, FORMATS
 from einthoven.wfdb_header import MAX_HEADER_BYTES, Header, Signal, parse_header
-
-BITS_A_SAMPLE: Final = {"16": 16, "61": 16, "160": 16, "24": 24, "32": 32, "80": 8, "212": 12}
-"""Storage formats that are read (signal(5)), and the bits a sample takes in them."""
-INVALID_COUNT: Final = {
-    "16": -(2**15),
-    "61": -(2**15),
-    "160": -(2**15),
-    "24": -(2**23),
-    "32": -(2**31),
-    "80": -(2**7),
-    "212": -(2**11),
-}
-"""The count that stands for an invalid sample in each format."""
+from einthoven.wfdb_signal_file import SignalFile
 
 
 @dataclass(frozen=True, slots=True)
 class _Stretch:
-    """A run of frames: one signal of one group of signals in one file, or a gap."""
+    """A run of frames: of one signal of a file, or a gap.
+
+    ``n_held`` is how many frames its file has; skew may ask for later ones.
+    """
 
     n_frames: int
-    group: tuple[Signal, ...] = ()
-    index: int = 0
-    file: Path | None = None
+    file: SignalFile | None = None
+    n_held: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +64,7 @@ class WfdbSource:
     name: str
     sampling_rate_hz: Fraction
     n_samples: int
+    _per_frame: int = field(repr=False)
     _stretches: tuple[_Stretch, ...] = field(repr=False)
     simulated: bool = False
     started_at_ms: int | None = None
@@ -87,34 +79,30 @@ class WfdbSource:
 
         Raises:
             RecordNotFound: The header or a file it names is not there.
-            RecordFormatError: Not a WFDB record, or shorter than it claims.
+            RecordFormatError: Not a WFDB record, shorter than it claims, or with a wrong checksum.
             UnknownUnit: The lead is not calibrated in volts.
             SamplingRateError: The rate is not supported.
-            InputError: There is no such lead, or wfdb is not installed.
+            InputError: There is no such lead, or a FLAC record without soundfile installed.
         """
-        library("wfdb")
         header = _read_header(path if path.suffix == ".hea" else path.with_name(path.name + ".hea"))
-        if not header.segments:
-            stretch = _open_stretch(header, path.parent, lead)
-            return cls._of(header, (stretch,))
-        stretches = tuple(_open_segments(header, path.parent, lead))
-        return cls._of(header, stretches)
-
-    @classmethod
-    def _of(cls, header: Header, stretches: tuple[_Stretch, ...]) -> Self:
-        signals = [stretch.group[stretch.index] for stretch in stretches if stretch.file is not None]
-        if not signals:
-            raise InputError("no segment of the record holds that lead", "name another lead")
-        frames = {signal.samples_a_frame for signal in signals}
-        if len(frames) != 1:
-            raise RecordFormatError("the lead changes its rate within the record", "read its segments one by one")
-        per_frame = frames.pop()
-        return cls(
-            name=source_name("WFDB", signals[0].description),
-            sampling_rate_hz=sampling_rate(header.frame_rate_hz * per_frame),
-            n_samples=sample_count(per_frame * sum(stretch.n_frames for stretch in stretches)),
-            _stretches=stretches,
-        )
+        with translated("WFDB"):
+            if header.segments:
+                stretches = tuple(_open_segments(header, path.parent, lead))
+            else:
+                stretches = (_open_stretch(header, path.parent, lead),)
+            files = [stretch.file for stretch in stretches if stretch.file is not None]
+            if not files:
+                raise InputError("no segment of the record holds that lead", "name another lead")
+            per_frame = files[0].signal.samples_a_frame
+            if any(file.signal.samples_a_frame != per_frame for file in files):
+                raise RecordFormatError("the lead changes its rate within the record", "read its segments one by one")
+            return cls(
+                name=source_name("WFDB", files[0].signal.description),
+                sampling_rate_hz=sampling_rate(header.frame_rate_hz * per_frame),
+                n_samples=sample_count(per_frame * sum(stretch.n_frames for stretch in stretches)),
+                _per_frame=per_frame,
+                _stretches=stretches,
+            )
 
     def chunks(self) -> Iterator[NDArray[np.int32]]:
         """Yield consecutive samples, int32 [n] microvolts, ``MISSING_UV`` where invalid.
@@ -122,15 +110,29 @@ class WfdbSource:
         Raises:
             RecordFormatError: A signal file changed or vanished since the record was opened.
         """
-        per_frame = next(s.group[s.index].samples_a_frame for s in self._stretches if s.file is not None)
         for stretch in self._stretches:
             if stretch.file is None:
-                for start in range(0, stretch.n_frames * per_frame, READ_SAMPLES):
-                    length = min(READ_SAMPLES, stretch.n_frames * per_frame - start)
-                    yield from pieces(np.full(length, MISSING_UV, dtype=np.int32), self.sampling_rate_hz)
-            else:
-                for block in _decoded(stretch, stretch.file):
-                    yield from pieces(block, self.sampling_rate_hz)
+                yield from self._gap(stretch.n_frames)
+                continue
+            skew = stretch.file.signal.skew
+            last = min(skew + stretch.n_frames, stretch.n_held)
+            scale_uv, baseline = _scale_uv(stretch.file.signal), stretch.file.signal.baseline
+            blocks = stretch.file.counts(min(skew, last), last)
+            while True:
+                with translated("WFDB"):
+                    counts = next(blocks, None)
+                if counts is None:
+                    break
+                microvolts = (counts - baseline) * scale_uv
+                microvolts[counts == stretch.file.invalid] = np.nan
+                yield from pieces(as_microvolts(microvolts, max_samples=counts.size), self.sampling_rate_hz)
+            yield from self._gap(stretch.n_frames - max(0, last - skew))
+
+    def _gap(self, n_frames: int) -> Iterator[NDArray[np.int32]]:
+        n_samples = n_frames * self._per_frame
+        for start in range(0, n_samples, READ_SAMPLES):
+            missing = np.full(min(READ_SAMPLES, n_samples - start), MISSING_UV, dtype=np.int32)
+            yield from pieces(missing, self.sampling_rate_hz)
 
 
 def _read_header(path: Path) -> Header:
@@ -140,18 +142,22 @@ def _read_header(path: Path) -> Header:
 
 
 def _open_segments(header: Header, folder: Path, lead: str | None) -> Iterator[_Stretch]:
+    if header.n_frames not in {None, sum(n_frames for _, n_frames in header.segments)}:
+        raise RecordFormatError("the segments are not as long as their record", "export the record again")
     wanted = lead
     for segment, n_frames in header.segments:
-        if n_frames == 0:  # the layout of a variable-layout record: names signals, holds none
-            continue
         if segment == "~":
-            yield _Stretch(n_frames)
+            if n_frames:
+                yield _Stretch(n_frames)
+            continue
+        if n_frames == 0:  # the layout of a variable-layout record: it names all signals and holds none
+            wanted = wanted or _lead_of_layout(folder / f"{segment}.hea")
             continue
         part = _read_header(folder / f"{segment}.hea")
         if part.segments or part.n_frames not in {None, n_frames} or part.frame_rate_hz != header.frame_rate_hz:
             raise RecordFormatError("a segment does not fit its record", "export the record again")
         names = [signal.description for signal in part.signals]
-        # One lead throughout: the first segment decides, later ones that lack it are gaps.
+        # One lead throughout: what lacks it is a gap.
         if wanted is None:
             wanted = names[choose_lead(names, None)]
         try:
@@ -162,30 +168,55 @@ def _open_segments(header: Header, folder: Path, lead: str | None) -> Iterator[_
         yield _open_stretch(part, folder, wanted, n_frames)
 
 
+def _lead_of_layout(path: Path) -> str | None:
+    """The best lead that a layout names; ``None`` where it is not there, or names no ECG."""
+    try:
+        names = [signal.description for signal in _read_header(path).signals]
+        return names[choose_lead(names, None)]
+    except InputError:
+        return None
+
+
 def _open_stretch(header: Header, folder: Path, lead: str | None, n_frames: int | None = None) -> _Stretch:
     index = choose_lead([signal.description for signal in header.signals], lead)
     signal = header.signals[index]
-    if signal.storage_format not in BITS_A_SAMPLE:
+    if signal.storage_format not in FORMATS and signal.storage_format not in FLAC_BITS:
         raise RecordFormatError("this WFDB storage format is not read", "convert the record to format 16 or 212")
     _scale_uv(signal)
     # Signals of one file are interleaved frame by frame, and share its format and offset.
-    group = tuple(other for other in header.signals if other.file_name == signal.file_name)
+    places = [n for n, other in enumerate(header.signals) if other.file_name == signal.file_name]
+    group = tuple(header.signals[n] for n in places)
     if any((o.storage_format, o.byte_offset) != (signal.storage_format, signal.byte_offset) for o in group):
         raise RecordFormatError("signals of one file differ in format", "export the record again")
-    file = folder / signal.file_name
+    file = SignalFile(folder / signal.file_name, group, places.index(index))
     try:
-        held_bytes = regular_file(file) - signal.byte_offset
+        held = file.frames_held()
     except RecordNotFound as problem:
         raise RecordNotFound(
             "a signal file that the header names is not beside it", "copy the whole record"
         ) from problem
-    frame_bits = BITS_A_SAMPLE[signal.storage_format] * sum(other.samples_a_frame for other in group)
-    claimed = header.n_frames or n_frames or max(0, held_bytes) * 8 // frame_bits
-    if held_bytes * 8 < claimed * frame_bits or claimed == 0:
+    claimed = header.n_frames or n_frames or held
+    if held < claimed or claimed == 0:
         raise RecordFormatError("the signal file is shorter than its header claims", "copy the record again")
     sample_count(claimed * signal.samples_a_frame)
-    position = [n for n, other in enumerate(header.signals) if other.file_name == signal.file_name].index(index)
-    return _Stretch(claimed, group, position, file)
+    _check_samples(file, claimed)
+    return _Stretch(claimed, file, held)
+
+
+def _check_samples(file: SignalFile, n_frames: int) -> None:
+    """Compare the samples with the checksum, or else with the first sample, that the header states."""
+    signal = file.signal
+    if signal.skew:
+        return  # header(5) does not say whether the sum is over the samples before or after they are moved
+    if signal.checksum:
+        total = sum(int(counts.sum()) for counts in file.counts(0, n_frames))
+        right = total % 2**16 == signal.checksum
+    elif signal.initial_value and signal.storage_format != "8":
+        right = int(next(file.counts(0, 1))[0]) == signal.initial_value
+    else:
+        return
+    if not right:
+        raise RecordFormatError("the samples are not those that the header was written for", "copy the record again")
 
 
 def _scale_uv(signal: Signal) -> float:
@@ -196,43 +227,3 @@ def _scale_uv(signal: Signal) -> float:
     if scale > MAX_ABS_UV:
         raise RecordFormatError("the gain in the header is not possible", "export the record again")
     return float(scale)
-
-
-def _decoded(stretch: _Stretch, file: Path) -> Iterator[NDArray[np.int32]]:
-    signal = stretch.group[stretch.index]
-    scale_uv, invalid = _scale_uv(signal), INVALID_COUNT[signal.storage_format]
-    step = max(1, READ_SAMPLES // signal.samples_a_frame)
-    wfdb = library("wfdb")
-    with TemporaryDirectory(prefix="einthoven-") as folder:
-        with translated("WFDB"):
-            _stage(stretch, file, Path(folder))
-        for start in range(0, stretch.n_frames, step):
-            stop = min(start + step, stretch.n_frames)
-            with translated("WFDB"):
-                record = wfdb.rdrecord(
-                    str(Path(folder) / "r"),
-                    sampfrom=start,
-                    sampto=stop,
-                    channels=[stretch.index],
-                    physical=False,
-                    smooth_frames=False,
-                    return_res=32,
-                )
-                counts = np.asarray(record.e_d_signal[0], dtype=np.int64)
-                if counts.size != (stop - start) * signal.samples_a_frame:
-                    raise RecordFormatError("the signal file ends early", "copy the record again")
-                microvolts = (counts - signal.baseline) * scale_uv
-                microvolts[counts == invalid] = np.nan
-                block = as_microvolts(microvolts, max_samples=counts.size)
-            yield block
-
-
-def _stage(stretch: _Stretch, file: Path, folder: Path) -> None:
-    """Put a header of our own and a link to the signal file into a folder."""
-    (folder / "r.dat").symlink_to(file.resolve())
-    lines = [f"r {len(stretch.group)} 300 {stretch.n_frames}"]
-    lines += [
-        f"r.dat {s.storage_format}x{s.samples_a_frame}:{s.skew}+{s.byte_offset} 1(0)/mV 16 0 0 0 0 s{n}"
-        for n, s in enumerate(stretch.group)
-    ]
-    (folder / "r.hea").write_text("\n".join(lines) + "\n", encoding="ascii")

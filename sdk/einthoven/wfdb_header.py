@@ -26,10 +26,12 @@ MAX_SAMPLES_A_FRAME: Final = 100
 MAX_COUNT: Final = 10**15
 """Largest count any field may state."""
 
-_COUNT = re.compile(r"\d{1,15}")
+_COUNT = re.compile(r"\d{1,15}", re.ASCII)
+_INTEGER = re.compile(r"[+-]?\d{1,11}", re.ASCII)
 _PLAIN_NAME = re.compile(r"[\w-][\w.-]{0,254}", re.ASCII)
 _RECORD = re.compile(r"(?P<name>[\w-]+)(/(?P<segments>\d{1,15}))?", re.ASCII)
 _FORMAT = re.compile(r"(?P<format>\d{1,4})(x(?P<frame>\d{1,9}))?(:(?P<skew>\d{1,9}))?(\+(?P<offset>\d{1,15}))?")
+_RATE = re.compile(r"(?P<rate>[^/(]+)(/(?P<counter>[^/(]+))?(\((?P<base>[^()]+)\))?")
 _GAIN = re.compile(r"(?P<gain>[^(/\s]+)(\((?P<baseline>[+-]?\d{1,11})\))?(/(?P<unit>\S{1,32}))?")
 
 
@@ -46,6 +48,8 @@ class Signal:
         gain: Counts for one physical unit; 0 where the signal is not calibrated.
         baseline: Count that stands for 0 physical units.
         unit: Name of the unit; by header(5), a gain without unit is counts a millivolt.
+        initial_value: First sample, ``None`` where not stated; format 8 starts from it.
+        checksum: Sum of all samples modulo 2**16, ``None`` where not stated.
         description: What the file calls the signal; may name anybody.
     """
 
@@ -57,6 +61,8 @@ class Signal:
     gain: Fraction
     baseline: int
     unit: str
+    initial_value: int | None
+    checksum: int | None
     description: str
 
 
@@ -91,7 +97,7 @@ def parse_header(content: bytes) -> Header:
     if record is None or len(fields) < 2:
         raise _bad("record line")
     n_signals = _count(fields[1], "number of signals", at_most=MAX_SIGNALS)
-    rate_hz = number(re.split(r"[/(]", fields[2])[0], "sampling rate") if len(fields) > 2 else Fraction(250)
+    rate_hz = _rate(fields[2]) if len(fields) > 2 else Fraction(250)
     # A length of 0 means that it is not known (header(5)).
     n_frames = _count(fields[3], "number of samples") or None if len(fields) > 3 else None
     if record["segments"] is not None:
@@ -105,6 +111,17 @@ def parse_header(content: bytes) -> Header:
     if len(lines) < 1 + n_signals:
         raise _bad("signal list")
     return Header(rate_hz, n_frames, tuple(_signal(line) for line in lines[1 : 1 + n_signals]), ())
+
+
+def _rate(text: str) -> Fraction:
+    """The frame rate of ``360/0.5(12)``; counter frequency and base counter value only number the frames otherwise."""
+    rate = _RATE.fullmatch(text)
+    if rate is None:
+        raise _bad("sampling rate")
+    for part, what in (("counter", "counter frequency"), ("base", "base counter value")):
+        if rate[part] is not None:
+            number(rate[part], what)
+    return number(rate["rate"], "sampling rate")
 
 
 def _signal(line: str) -> Signal:
@@ -121,7 +138,8 @@ def _signal(line: str) -> Signal:
         baseline = int(scale["baseline"]) if scale["baseline"] else None
     if gain < 0:
         raise RecordFormatError("the gain in the header is negative", "export the record again")
-    adc_zero = int(number(fields[4], "ADC zero")) if len(fields) > 4 else 0
+    adc_zero = _stated(fields, 4, "ADC zero") or 0
+    checksum = _stated(fields, 6, "checksum")
     return Signal(
         file_name=fields[0],
         storage_format=layout["format"],
@@ -131,8 +149,19 @@ def _signal(line: str) -> Signal:
         gain=gain,
         baseline=adc_zero if baseline is None else baseline,
         unit=unit,
+        initial_value=_stated(fields, 5, "initial value"),
+        checksum=None if checksum is None else checksum % 2**16,
         description=fields[8].strip() if len(fields) > 8 else "",
     )
+
+
+def _stated(fields: list[str], at: int, what: str) -> int | None:
+    """A whole number of a signal line, ``None`` where the line ends before it."""
+    if len(fields) <= at:
+        return None
+    if not _INTEGER.fullmatch(fields[at]):
+        raise _bad(what)
+    return int(fields[at])
 
 
 def _segment(line: str) -> tuple[str, int]:

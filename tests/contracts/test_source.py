@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.einthoven import ecg_exports
+from tests.einthoven.binary_records import edf_plus_d, scp_bytes, small_dicom
 
 from einthoven.ports import MISSING_UV, Source
 from einthoven.samples import MAX_ABS_UV
@@ -68,7 +70,60 @@ def edf(folder: Path) -> Source:
     return open_source(folder / "x.edf")
 
 
-WITH_KNOWN_SAMPLES = [csv, npy, wfdb_16, wfdb_212, wfdb_segments, edf]
+def edf_interrupted(folder: Path) -> Source:
+    (folder / "x.edf").write_bytes(edf_plus_d(EXPECTED_UV, range(100, 111)))
+    return open_source(folder / "x.edf")
+
+
+def dicom(folder: Path) -> Source:
+    (folder / "x.dcm").write_bytes(small_dicom(EXPECTED_UV))
+    return open_source(folder / "x.dcm")
+
+
+def scp(folder: Path) -> Source:
+    (folder / "x.bin").write_bytes(scp_bytes({2: EXPECTED_UV}, interval_us=4000))  # known by its content
+    return open_source(folder / "x.bin")
+
+
+def aecg(folder: Path) -> Source:
+    lead = ecg_exports.aecg_lead("II", EXPECTED_UV.tolist(), scale="1")
+    (folder / "x.xml").write_bytes(ecg_exports.aecg(ecg_exports.aecg_series(ecg_exports.aecg_time("0.004"), lead)))
+    return open_source(folder / "x.xml")
+
+
+def sierra(folder: Path) -> Source:
+    leads = ecg_exports.twelve_leads(N_SAMPLES) | {"II": EXPECTED_UV.astype(int)}
+    chunks = ecg_exports.sierra_chunks(leads)
+    (folder / "x.xml").write_bytes(ecg_exports.sierra(chunks, rate="250", resolution="1", duration="11000"))
+    return open_source(folder / "x.xml")
+
+
+def schiller(folder: Path) -> Source:
+    (folder / "x.xml").write_bytes(ecg_exports.schiller({"II": EXPECTED_UV.tolist()}, rate="250"))
+    return open_source(folder / "x.xml")
+
+
+def apple(folder: Path) -> Source:
+    samples = [f"{value},000" for value in EXPECTED_UV]
+    (folder / "x.csv").write_bytes(ecg_exports.apple(samples, rate="Sample Rate,250 hertz"))
+    return open_source(folder / "x.csv")
+
+
+WITH_KNOWN_SAMPLES = [
+    csv,
+    npy,
+    wfdb_16,
+    wfdb_212,
+    wfdb_segments,
+    edf,
+    edf_interrupted,
+    dicom,
+    scp,
+    aecg,
+    sierra,
+    schiller,
+    apple,
+]
 
 
 @pytest.fixture(params=[simulated, *WITH_KNOWN_SAMPLES], ids=lambda make: make.__name__)
@@ -133,6 +188,19 @@ def test_an_abandoned_reading_leaves_nothing_behind(make: Callable[[Path], Sourc
         ("wfdb/s0010_re.hea", 1000, 38_400, 0, "II"),
         ("edf/A00001.edf", 300, 12_000, 3_000, "ECG"),
         ("edf/test_generator_2.edf", 200, 120_000, 0, "ECG"),
+        ("dicom/hl7_example_12lead_500hz.dcm", 500, 5_000, 0, "II"),
+        ("dicom/anonymous_12lead_500hz.dcm", 500, 5_000, 0, "II"),
+        ("scp/hl7_example.scp", 500, 5_000, 0, "II"),
+        ("aecg/hl7_example_subject1.xml", 500, 5_000, 0, "II"),
+        ("aecg/minimum_aecg.xml", 500, 13, 0, "II"),
+        ("philips_sierra/v1_03.xml", 500, 5_500, 236, "II"),
+        ("philips_sierra/v1_04.xml", 500, 5_500, 200, "II"),
+        ("philips_sierra/v1_04_01.xml", 500, 5_500, 200, "II"),
+        ("schiller/schiller_12lead.xml", 500, 5_000, 0, "II"),
+        ("constructed/apple_health_ecg_A_decimal_comma.csv", 512, 15_360, 0, "I"),
+        ("constructed/apple_health_ecg_A_decimal_point.csv", 512, 15_360, 0, "I"),
+        ("constructed/apple_health_ecg_N_decimal_comma.csv", 512, 15_360, 0, "I"),
+        ("constructed/apple_health_ecg_N_decimal_point.csv", 512, 15_360, 0, "I"),
     ],
 )
 def test_sample_files(record: str, rate_hz: int, n_samples: int, n_missing: int, lead: str):

@@ -286,3 +286,38 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert status == 0
     for command in ("analyze", "enroll", "sync", "status", "replay"):
         assert command in out
+
+
+def test_beats_of_a_file(capsys: pytest.CaptureFixture[str], ecg_csv: Path) -> None:
+    found = run_json(capsys, "beats", ecg_csv)
+    assert found["heart"]["beats"] == len(found["r_peaks"]) == len(found["rr_ms"]) + 1
+    assert found["heart"]["signal"]["seconds"] == len(found["quality_flags"]) == 40
+    assert 50 < found["heart"]["mean_bpm"] < 110
+    status, out, err = run(capsys, "beats", ecg_csv)
+    assert status == 0, err
+    assert "beats" in out
+    assert "Signal: " in out
+
+
+def test_a_recording_is_followed_as_if_it_were_a_strap(
+    capsys: pytest.CaptureFixture[str], ecg_csv: Path, home: Path
+) -> None:
+    status, out, err = run(capsys, "live", ecg_csv, "--speed", 0, "--home", home)
+    assert status == 0, err
+    assert "sensor streaming" in out
+    assert "window 1: " in out
+    assert "Heart rate: " in out
+    found = run_json(capsys, "live", ecg_csv, "--speed", 0, "--no-store", "--home", home)
+    assert [window["duration_s"] for window in found["windows"]] == [30.0, 10.0]
+    assert found["heart"]["beats"] > 30
+
+
+def test_live_stops_when_it_is_told(capsys: pytest.CaptureFixture[str], ecg_csv: Path) -> None:
+    found = run_json(capsys, "live", ecg_csv, "--speed", 1, "--seconds", 1.5, "--no-store")
+    assert sum(window["duration_s"] for window in found["windows"]) < 5
+
+
+def test_live_takes_a_file_or_a_strap(capsys: pytest.CaptureFixture[str], ecg_csv: Path) -> None:
+    status, _, err = run(capsys, "live", ecg_csv, "--address", "00:11:22:33:44:55", "--no-store")
+    assert status == 2
+    assert_one_clear_line(err)

@@ -73,9 +73,7 @@ def test_resampler_stays_within_its_stated_error_of_the_float_filter(rate: Fract
         taps = np.where(inside, np.sinc(2 * 43.5 * distance_s) * np.interp(distance_s, grid, window), 0)
         taps /= taps.sum()
         wanted[n] = (taps * np.where(near >= 0, samples[np.clip(near, 0, len(samples) - 1)], 0)).sum()
-    # A rate with more than 512 phases is read up to 1/512 of a sample early.
-    allowed = RESAMPLER_ERROR_UV if TABLES[rate].periodic else 8 * RESAMPLER_ERROR_UV
-    assert np.abs(found - wanted).max() <= allowed
+    assert np.abs(found - wanted).max() <= RESAMPLER_ERROR_UV
 
 
 @pytest.mark.parametrize("rate", RATES)

@@ -94,6 +94,14 @@ def test_every_second_that_was_analysed_is_told(in_one_piece: list[Event]) -> No
     assert [event.at_ms for event in seconds] == sorted({event.at_ms for event in seconds})
 
 
+def by_kind(events: list[Event]) -> dict[str, list[Event]]:
+    """Events in their order, kind by kind: beats and verdicts come with different delays."""
+    kinds: dict[str, list[Event]] = {}
+    for event in events:
+        kinds.setdefault(type(event).__name__, []).append(event)
+    return kinds
+
+
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cuts=st.lists(st.integers(0, 17_000), max_size=12))
 def test_any_chunking_gives_the_same_events(
@@ -105,7 +113,8 @@ def test_any_chunking_gives_the_same_events(
     cuts: list[int],
 ) -> None:
     chunks = np.split(ecg, sorted(cuts))
-    assert record(open_session(model, runner, MemoryStore(), source.sampling_rate_hz), chunks) == in_one_piece
+    found = record(open_session(model, runner, MemoryStore(), source.sampling_rate_hz), chunks)
+    assert by_kind(found) == by_kind(in_one_piece)
 
 
 def test_one_sample_at_a_time_gives_the_same_events(
@@ -114,7 +123,7 @@ def test_one_sample_at_a_time_gives_the_same_events(
     short = ecg[: int(8 * source.sampling_rate_hz)]
     whole = record(open_session(model, runner, MemoryStore(), source.sampling_rate_hz), [short])
     single = record(open_session(model, runner, MemoryStore(), source.sampling_rate_hz), np.split(short, len(short)))
-    assert single == whole
+    assert by_kind(single) == by_kind(whole)
 
 
 @pytest.mark.parametrize("rate", [Fraction(100), Fraction(130), Fraction(512617, 1000), Fraction(1000)])
@@ -185,7 +194,7 @@ def test_a_packet_that_comes_twice_counts_once(
         events += session.push(ecg[int(10 * rate) : int(20 * rate)], START + 10_000)
         events += session.close()
     assert doubled == [OverlapDropped(START + 9_000, 1_000)]
-    assert events == plain
+    assert by_kind(events) == by_kind(plain)
 
 
 def test_a_clock_that_jumps_begins_a_new_window(

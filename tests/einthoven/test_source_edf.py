@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import tracemalloc
+from fractions import Fraction
 from pathlib import Path
 
+import edfio
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.einthoven.binary_records import ECG, NOTES, edf_header, edf_plus_d
+from tests.einthoven.reader_damage import peak_bytes
 
 from einthoven.errors import (
     EinthovenError,
@@ -18,26 +24,14 @@ from einthoven.errors import (
 )
 from einthoven.ports import MISSING_UV
 from einthoven.source_edf import EdfSource
+from einthoven.sources import open_source
 
 FORMATS = Path(__file__).parents[3] / "shared" / "data" / "formats" / "edf"
 SAMPLES = np.arange(-1000, 1000, dtype="<i2")
-SIGNAL_FIELDS = (
-    *(("label", 16), ("transducer", 80), ("unit", 8), ("pmin", 8), ("pmax", 8)),
-    *(("dmin", 8), ("dmax", 8), ("filter", 80), ("samples", 8), ("reserved", 32)),
-)
-ECG = {"label": "ECG", "unit": "uV", "pmin": -32768, "pmax": 32767, "dmin": -32768, "dmax": 32767, "samples": 250}
 
 
-def edf_bytes(
-    *signals, samples=SAMPLES, magic="0", records=8, record_s="1", n_signals=None, kind="", size=None
-) -> bytes:
-    signals = signals or (ECG,)
-    n_signals = len(signals) if n_signals is None else n_signals
-    size = 256 * (1 + len(signals)) if size is None else size
-    fixed = f"{magic:<8}{'Jane Doe':<80}{'Startdate X X X X':<80}01.01.8500.00.00{size:<8}{kind:<44}"
-    fixed += f"{records:<8}{record_s:<8}{n_signals:<4}"
-    fields = "".join(f"{signal.get(name, ''):<{width}}" for name, width in SIGNAL_FIELDS for signal in signals)
-    return (fixed + fields).encode("latin-1") + np.asarray(samples, dtype="<i2").tobytes()
+def edf_bytes(*signals, samples=SAMPLES, **options) -> bytes:
+    return edf_header(*(signals or (ECG,)), **options) + np.asarray(samples, dtype="<i2").tobytes()
 
 
 def write(folder: Path, *signals, **options) -> Path:
@@ -146,19 +140,109 @@ def test_no_ecg_among_several_signals(tmp_path):
         EdfSource.open(write(tmp_path, *eeg))
 
 
-def annotated(tmp_path: Path, *, onsets) -> Path:
-    notes = {"label": "EDF Annotations", "pmin": -1, "pmax": 1, "dmin": -32768, "dmax": 32767, "samples": 8}
-    records = []
-    for n, onset in enumerate(onsets):
-        stamp = f"+{onset}\x14\x14".encode("ascii").ljust(16, b"\0")
-        records.append(np.r_[SAMPLES[n * 250 : n * 250 + 250], np.frombuffer(stamp, dtype="<i2")])
-    return write(tmp_path, ECG, notes, samples=np.concatenate(records), kind="EDF+D", records=len(onsets))
+def interrupted(folder: Path, onsets, samples=SAMPLES, **options) -> Path:
+    (folder / "x.edf").write_bytes(edf_plus_d(samples, onsets, **options))
+    return folder / "x.edf"
 
 
-def test_an_interrupted_recording_is_refused_and_an_uninterrupted_one_is_not(tmp_path):
-    assert np.array_equal(read(annotated(tmp_path, onsets=range(8))), SAMPLES)
-    with pytest.raises(RecordFormatError, match="interrupted"):
-        read(annotated(tmp_path, onsets=(0, 1, 2, 10, 11)))
+def test_an_interrupted_recording_has_its_gaps(tmp_path):
+    assert np.array_equal(read(interrupted(tmp_path, range(8))), SAMPLES)
+    gaps = read(interrupted(tmp_path, ("0.25", "1.25", "2.252", "10.25", "11.25", "12.25", "13.25", "14.27")))
+    missing = gaps == MISSING_UV
+    assert np.array_equal(gaps[~missing], SAMPLES)
+    edges = np.flatnonzero(np.diff(missing.astype(int)))
+    # Rounded to the sample, each from the first record on: 2.002 s is sample 500 (half to even), then 10 s, then 14.02.
+    assert edges.tolist() == [749, 2499, 3499, 3504]
+    assert missing.sum() == gaps.size - SAMPLES.size
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.integers(0, 5_000), min_size=1, max_size=7), st.integers(-100_000, 100_000))
+def test_every_record_lies_where_its_time_says(tmp_path, pauses_ms, start_ms):
+    starts_ms = np.cumsum([start_ms, *(1000 + pause for pause in pauses_ms)])
+    onsets = [f"{'-' if ms < 0 else ''}{abs(ms) // 1000}.{abs(ms) % 1000:03}" for ms in starts_ms.tolist()]
+    samples = read(interrupted(tmp_path, onsets))
+    for n, ms in enumerate((starts_ms - start_ms).tolist()):
+        first = round(Fraction(ms, 1000) * 250)
+        assert np.array_equal(samples[first : first + 250], SAMPLES[n * 250 : n * 250 + 250])
+    assert (samples != MISSING_UV).sum() == 250 * len(onsets)
+
+
+@pytest.mark.parametrize(
+    ("onsets", "says"),
+    [
+        ((0, 1, 2, "2.5"), "overlap"),
+        ((0, 1, 2, 1), "overlap"),
+        ((0, 0), "overlap"),
+        ((0, 86_402), "24 hours"),
+        ((0, 40_000, 86_404), "24 hours"),
+        ((0, 10**12 - 1), "24 hours"),
+        ((0, "1e5"), "when it began"),
+        ((0, "x"), "when it began"),
+        ((0, ""), "when it began"),
+    ],
+)
+def test_times_that_can_not_be_are_refused(tmp_path, onsets, says):
+    with pytest.raises(RecordFormatError, match=says):
+        EdfSource.open(interrupted(tmp_path, onsets))
+
+
+def test_a_day_of_gaps_is_filled_in_bounded_memory(tmp_path):
+    source = EdfSource.open(interrupted(tmp_path, (0, 86_401)))
+    assert source.n_samples == 86_402 * 250
+    assert peak_bytes(lambda: sum(chunk.size for chunk in source.chunks())) < 4 * 2**20
+
+
+def test_an_interrupted_recording_without_times_or_with_too_many_records_is_refused(tmp_path):
+    (tmp_path / "x.edf").write_bytes(edf_bytes(kind="EDF+D"))
+    with pytest.raises(RecordFormatError, match="without usable times"):
+        read(tmp_path / "x.edf")
+    tiny = [{**ECG, "samples": 1}, {**NOTES, "samples": 1}]
+    content = edf_header(*tiny, kind="EDF+D", records=259_201, record_s="0.01") + bytes(4 * 259_201)
+    (tmp_path / "x.edf").write_bytes(content)
+    with pytest.raises(RecordFormatError, match="without usable times"):
+        read(tmp_path / "x.edf")
+
+
+def test_annotations_are_never_taken_for_a_lead(tmp_path):
+    with pytest.raises(InputError):
+        read(interrupted(tmp_path, range(8)), lead="EDF Annotations")
+
+
+def bdf(folder: Path, samples, *, dmin=-(2**23), **changes) -> Path:
+    signal = {**ECG, "dmin": dmin, "dmax": 2**23 - 1, "pmin": dmin, "pmax": 2**23 - 1, **changes}
+    blob = b"".join(int(sample).to_bytes(3, "little", signed=True) for sample in samples)
+    header = edf_header(signal, records=1, kind="24BIT")
+    (folder / "x.bdf").write_bytes(b"\xffBIOSEMI" + header[8:] + blob)
+    return folder / "x.bdf"
+
+
+def test_bdf_has_samples_of_24_bits(tmp_path):
+    samples = np.r_[-(2**23), -(2**23) + 1, 2**23 - 1, -1, 0, 1, 255, 256, -256, 65_536, np.arange(240) * 700]
+    nanovolts = bdf(tmp_path, samples, unit="nV")
+    assert read(nanovolts).tolist() == [MISSING_UV, *np.rint(samples[1:] / 1000).tolist()]
+    assert open_source(nanovolts).name == "EDF record, lead ECG"
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 250, 60_000])
+def test_edfio_reads_the_same(tmp_path, chunk):
+    rng = np.random.default_rng(27)
+    signals = [{**ECG, "label": f"V{n}", "samples": chunk, "pmin": -5000, "pmax": 5001.5 + n} for n in (1, 2)]
+    path = write(
+        tmp_path, *signals, samples=rng.integers(-32_767, 32_768, 6 * chunk), records=3, record_s=f"{chunk / 250:.7g}"
+    )
+    for n, signal in enumerate(edfio.read_edf(path).signals):
+        assert np.abs(read(path, lead=f"V{n + 1}") - signal.data).max() <= 0.5 + 1e-6
+
+
+@pytest.mark.data
+def test_edfio_reads_the_sample_file_alike():
+    if not FORMATS.is_dir():
+        pytest.skip("needs ../shared/data/formats")
+    path = FORMATS / "test_generator_2.edf"
+    expected = edfio.read_edf(path).get_signal("ECG")
+    in_microvolts = expected.data * {"uV": 1, "mV": 1000}[expected.physical_dimension]
+    assert np.abs(read(path) - in_microvolts).max() <= 0.5 + 1e-6
 
 
 def test_missing_empty_and_shrinking_files(tmp_path):

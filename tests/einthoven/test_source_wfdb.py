@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 import tracemalloc
+import warnings
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+import wfdb
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.einthoven.binary_records import WFDB_BITS, WFDB_WRITERS, wfdb_record
 
 from einthoven.errors import (
     EinthovenError,
@@ -21,6 +25,7 @@ from einthoven.errors import (
     UnknownUnit,
 )
 from einthoven.ports import MISSING_UV
+from einthoven.source_checks import lead_name
 from einthoven.source_wfdb import WfdbSource
 from einthoven.wfdb_header import parse_header
 
@@ -132,6 +137,189 @@ def test_gaps_between_segments_and_segments_without_the_lead_are_missing(tmp_pat
         read(tmp_path / "x.hea")
 
 
+def oracle(path: Path) -> list[np.ndarray]:
+    """What wfdb reads, each signal in microvolts, NaN where invalid."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        record = wfdb.rdrecord(str(path.with_suffix("")), smooth_frames=False, m2s=True)
+    return [1000 * np.asarray(signal) for signal in record.e_p_signal]
+
+
+def agrees(path: Path, lead: str, expected_uv: np.ndarray) -> bool:
+    samples, missing = read(path, lead=lead), np.isnan(expected_uv)
+    if not np.array_equal(samples == MISSING_UV, missing):
+        return False
+    return bool(np.abs(samples[~missing] - expected_uv[~missing]).max(initial=0) <= 0.5 + 1e-6)
+
+
+@pytest.mark.parametrize("n_frames", [1, 2, 3, 5, 600])
+@pytest.mark.parametrize("form", WFDB_WRITERS)
+def test_every_storage_format_is_read_as_wfdb_reads_it(tmp_path, form, n_frames):
+    rng = np.random.default_rng([n_frames, int(form)])
+    reach = min(2 ** (WFDB_BITS[form] - 1), 10**6)
+    # Two samples a frame of one signal and one of the other: units of two and three samples span frames.
+    frames = rng.integers(-reach, reach, (n_frames, 3))
+    frames.flat[rng.integers(0, frames.size, 1 + frames.size // 50)] = -(2 ** (WFDB_BITS[form] - 1))
+    stored = frames
+    if form == "8":
+        frames = np.concatenate([np.cumsum(frames[:, :2].ravel()).reshape(-1, 2), np.cumsum(frames[:, 2:], axis=0)], 1)
+    sums = frames[:, :2].sum() % 2**16, frames[:, 2].sum() % 2**16
+    first = (10, -7) if form == "8" else (0, 0)
+    sums = ((sums[0] + 10 * 2 * n_frames) % 2**16, (sums[1] - 7 * n_frames) % 2**16) if form == "8" else sums
+    lines = [
+        f"x.dat {form}x2+5 2000(3)/mV 16 0 {first[0]} {sums[0]} 0 II",
+        f"x.dat {form}+5 20.5/uV 16 0 {first[1]} {sums[1]} 0 V1",
+    ]
+    blob = b"start" + WFDB_WRITERS[form](stored.ravel().tolist())
+    path = wfdb_record(tmp_path, lines, {"x.dat": blob}, first=f"x 2 250/0.5(12) {n_frames}")
+    both, one = oracle(path)
+    assert agrees(path, "II", both)
+    assert agrees(path, "V1", one / 1000)  # wfdb gives the unit of the header
+    assert WfdbSource.open(path, lead="II").sampling_rate_hz == 500
+    if form != "8":  # all three bytes of a last, incomplete unit may be cut off, one that holds a sample may not
+        path.with_suffix(".dat").write_bytes(blob[:-3])
+        with pytest.raises(RecordFormatError):
+            read(path)
+
+
+@pytest.mark.parametrize("form", ["16", "212", "310", "8"])
+def test_long_records_are_decoded_across_blocks(tmp_path, form):
+    rng = np.random.default_rng(27)
+    stored = rng.integers(-100, 100, 7 * 30_000)
+    lines = [f"x.dat {form} 1000 16 0 0 0 0 {name}" for name in ("II", "V1", "V2", "V3", "V4", "V5", "V6")]
+    path = wfdb_record(
+        tmp_path, lines, {"x.dat": WFDB_WRITERS[form](stored.tolist())}, first=f"x 7 250 {stored.size // 7}"
+    )
+    signals = stored.reshape(-1, 7)
+    signals = np.cumsum(signals, axis=0) if form == "8" else signals
+    file = WfdbSource.open(path, lead="V5")._stretches[0].file
+    for first, last in ((0, 30_000), (1, 5), (29_999, 30_000), (12_345, 23_456)):
+        assert np.array_equal(np.concatenate(list(file.counts(first, last))), signals[first:last, 5])
+
+
+@pytest.mark.parametrize(("form", "bits"), [("508", 8), ("516", 16), ("524", 24), ("524", 16)])
+@pytest.mark.parametrize("per_frame", [1, 4])
+def test_flac_records(tmp_path, form, bits, per_frame):
+    soundfile = pytest.importorskip("soundfile")
+    rng = np.random.default_rng(bits)
+    reach = 2 ** (bits - 1)
+    samples = rng.integers(-reach, reach, (100_000 if per_frame == 1 else 4000, 2))
+    subtype = {8: "PCM_S8", 16: "PCM_16", 24: "PCM_24"}[bits]
+    soundfile.write(tmp_path / "x.dat", (samples << (32 - bits)).astype(np.int32), 250, subtype=subtype, format="FLAC")
+    lines = [
+        f"x.dat {form}x{per_frame} 100 16 0 0 {samples[:, n].sum() % 2**16} 0 {lead}"
+        for n, lead in enumerate(("II", "V1"))
+    ]
+    path = wfdb_record(tmp_path, lines, {}, first=f"x 2 250 {len(samples) // per_frame}")
+    assert WfdbSource.open(path).sampling_rate_hz == 250 * per_frame
+    for lead, expected in zip(("II", "V1"), oracle(path), strict=True):
+        expected[np.abs(expected) > 1_000_000] = np.nan
+        assert agrees(path, lead, expected)
+    content = (tmp_path / "x.dat").read_bytes()
+    (tmp_path / "x.dat").write_bytes(content[: len(content) // 2])
+    with pytest.raises(RecordFormatError):
+        read(path)
+    (tmp_path / "x.dat").write_bytes(b"RIFF" + content[4:])
+    with pytest.raises(RecordFormatError):
+        read(path)
+
+
+def test_a_flac_file_that_is_not_the_headers_is_refused(tmp_path):
+    soundfile = pytest.importorskip("soundfile")
+    soundfile.write(tmp_path / "x.dat", np.zeros((600, 1), dtype=np.int16), 250, subtype="PCM_16", format="FLAC")
+    for line in ("x.dat 508 1000", "x.dat 516+3 1000", "x.dat 516 1000\nx.dat 516 1000", "x.dat 516x7 1000"):
+        path = wfdb_record(tmp_path, [line], {}, first=f"x {line.count('x.dat')} 250 600")
+        with pytest.raises((RecordFormatError, InputError)):
+            read(path)
+    path = wfdb_record(tmp_path, ["x.dat 516 1000"], {}, first="x 1 250 600")
+    assert read(path).tolist() == [0] * 600
+
+
+@pytest.mark.parametrize("form", ["16", "212", "310"])
+def test_skew_is_undone(tmp_path, form):
+    frames = np.stack([np.arange(1, 101), np.arange(201, 301)], axis=1)
+    # A checksum that no order of the samples has: with skew it is not compared.
+    lines = [f"x.dat {form}:7 1000 16 0 8 1 0 II", f"x.dat {form} 1000 16 0 0 0 0 V1"]
+    path = wfdb_record(tmp_path, lines, {"x.dat": WFDB_WRITERS[form](frames.ravel().tolist())}, first="x 2 250 95")
+    # 93 samples are there; wfdb looks no further than the header's length and gives 88 of them.
+    assert read(path).tolist() == [*range(8, 101), MISSING_UV, MISSING_UV]
+    assert read(path, lead="V1").tolist() == list(range(201, 296))
+    lines[0] = lines[0].replace(":7", ":200")
+    path = wfdb_record(tmp_path, lines, {}, first="x 2 250 95")
+    assert set(read(path)) == {MISSING_UV}
+
+
+def test_a_checksum_or_else_a_first_sample_has_to_be_right(tmp_path):
+    right = int(SAMPLES.sum()) % 2**16
+    for stated in (right, right - 2**16):
+        assert np.array_equal(read(record(tmp_path, signal=f"x.dat 16 1000/mV 16 0 -300 {stated} 0 ECG")), SAMPLES)
+        with pytest.raises(RecordFormatError, match="written for"):
+            WfdbSource.open(record(tmp_path, signal=f"x.dat 16 1000/mV 16 0 -300 {stated + 1} 0 ECG"))
+    assert np.array_equal(read(record(tmp_path, signal="x.dat 16 1000/mV 16 0 -300 0 0 ECG")), SAMPLES)
+    with pytest.raises(RecordFormatError, match="written for"):
+        WfdbSource.open(record(tmp_path, signal="x.dat 16 1000/mV 16 0 -299 0 0 ECG"))
+    changed = SAMPLES.copy()
+    changed[300] += 1
+    with pytest.raises(RecordFormatError, match="written for"):
+        WfdbSource.open(record(tmp_path, signal=f"x.dat 16 1000/mV 16 0 -300 {right} 0 ECG", samples=changed))
+
+
+def test_a_variable_layout_names_the_lead_of_the_whole_record(tmp_path):
+    for name, leads in (("a", ("V1", "RESP")), ("b", ("II", "V1"))):
+        frames = np.stack([np.full(100, ord(name)), np.full(100, 1)], axis=1).astype("<i2")
+        lines = [f"{name}.dat 16 1000 16 0 0 0 0 {lead}" for lead in leads]
+        (tmp_path / f"{name}.dat").write_bytes(frames.tobytes())
+        (tmp_path / f"{name}.hea").write_text("\n".join([f"{name} 2 200 100", *lines]) + "\n")
+    layout = [f"~ 0 1000 16 0 0 0 0 {lead}" for lead in ("V1", "RESP", "II")]
+    (tmp_path / "x_layout.hea").write_text("\n".join(["x_layout 3 200 0", *layout]) + "\n")
+    (tmp_path / "x.hea").write_text("x/4 3 200 250\nx_layout 0\na 100\n~ 50\nb 100\n")
+    assert read(tmp_path / "x.hea").tolist() == [MISSING_UV] * 150 + [98] * 100
+    assert read(tmp_path / "x.hea", lead="V1").tolist() == [97] * 100 + [MISSING_UV] * 50 + [1] * 100
+    # A layout that is not there, or names no ECG: then the first segment decides.
+    (tmp_path / "x_layout.hea").write_text("x_layout 2 200 0\n~ 0 1 16 0 0 0 0 ABP\n~ 0 1 16 0 0 0 0 RESP\n")
+    assert read(tmp_path / "x.hea").tolist() == [97] * 100 + [MISSING_UV] * 50 + [1] * 100
+    (tmp_path / "x.hea").write_text("x/4 3 200 251\nx_layout 0\na 100\n~ 50\nb 100\n")
+    with pytest.raises(RecordFormatError, match="as long as"):
+        read(tmp_path / "x.hea")
+
+
+@pytest.mark.data
+def test_wfdb_reads_every_lead_of_the_sample_records_alike(tmp_path):
+    if not FORMATS.is_dir():
+        pytest.skip("needs ../shared/data/formats")
+    n_leads = 0
+    for header in sorted(FORMATS.glob("*.hea")):
+        for file in FORMATS.iterdir():
+            shutil.copyfile(file, tmp_path / file.name)
+        text = header.read_text().replace("2014-05-08 05:05:15", "")  # which wfdb refuses
+        (tmp_path / header.name).write_text(text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            names = wfdb.rdrecord(str(tmp_path / header.stem), smooth_frames=False, m2s=True).sig_name
+        for name, expected_uv in zip(names, oracle(tmp_path / header.name), strict=True):
+            if lead_name(name):
+                assert agrees(header, name, expected_uv), (header.name, name)
+                n_leads += 1
+    assert n_leads == 47
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("dataset", "record", "leads"), [("mitdb", "208", ("MLII", "V1")), ("cinc2017", "A00001", ("ECG",))]
+)
+def test_the_sample_records_are_the_shards_own(dataset, record, leads):
+    if not FORMATS.is_dir():
+        pytest.skip("needs ../shared/data/formats")
+    for shard in sorted((FORMATS.parents[1] / dataset).glob("records_*.npz")):
+        with np.load(shard) as held:
+            ids = [str(name) for name in held["record_id"]]
+            if record in ids:
+                at = ids.index(record)
+                delta = held["delta"][held["start"][at] : held["start"][at + 1]].reshape(held["channels"][at], -1)
+    for n, lead in enumerate(leads):
+        assert np.array_equal(read(FORMATS / f"{record}.hea", lead=lead), np.cumsum(delta[n], dtype=np.int16))
+
+
 def test_a_missing_record_and_a_missing_signal_file(tmp_path):
     with pytest.raises(RecordNotFound):
         WfdbSource.open(tmp_path / "none.hea")
@@ -166,8 +354,15 @@ def test_a_missing_record_and_a_missing_signal_file(tmp_path):
         (None, "x.dat 16", UnknownUnit),
         (None, "x.dat 16 1000/mmHg 16 0 0 0 0 ECG", UnknownUnit),
         (None, "x.dat 16 1000/NU 16 0 0 0 0 ECG", UnknownUnit),
-        (None, "x.dat 8 1000/mV 16 0 0 0 0 ECG", RecordFormatError),
+        (None, "x.dat 9 1000/mV 16 0 0 0 0 ECG", RecordFormatError),
+        (None, "x.dat 16 1000/mV 16 0 0 1 0 ECG", RecordFormatError),
+        (None, "x.dat 16 1000/mV 16 0 1 0 0 ECG", RecordFormatError),
+        (None, "x.dat 16 1000/mV 16 0 x 0 0 ECG", RecordFormatError),
+        (None, "x.dat 16 1000/mV 16 0 0 1e9 0 ECG", RecordFormatError),
         (None, "x.dat 516 1000/mV 16 0 0 0 0 ECG", RecordFormatError),
+        ("x 1 360/(1) 600", None, RecordFormatError),
+        ("x 1 360/0.5(x) 600", None, RecordFormatError),
+        ("x 1 360/a 600", None, RecordFormatError),
         (None, "x.dat 16x999999999 1000/mV 16 0 0 0 0 ECG", RecordFormatError),
         (None, "x.dat 16:999999999 1000/mV 16 0 0 0 0 ECG", RecordFormatError),
         (None, "x.dat 16+99999999999 1000/mV 16 0 0 0 0 ECG", RecordFormatError),

@@ -1,0 +1,5 @@
+"""``python -m einthoven_bench``."""
+
+from einthoven_bench.cli import main
+
+main()

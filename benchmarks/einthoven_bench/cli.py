@@ -1,0 +1,106 @@
+"""The `einthoven-bench` command: signal.
+
+It deliberately measures nothing itself. With ``--json`` standard output holds one JSON document and nothing else; what
+is going on is said on standard error.
+
+Exit status: 0 measured, whether or not the targets are met; 2-3 as in ``einthoven_bench.errors``; the SDK's own errors
+have theirs; 1 anything unforeseen.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+try:
+    import typer
+    from rich.console import Console
+except ImportError:
+    sys.exit("einthoven-bench: the command needs two more packages; run: pip install 'einthoven[bench]'")
+
+from einthoven.errors import EinthovenError
+from einthoven_bench.errors import BenchError
+from einthoven_bench.figures import read_values
+from einthoven_bench.render import change_table, print_document
+from einthoven_bench.signal_run import Options, SignalRun
+from einthoven_bench.targets import changes
+
+DEFAULT_DATA = Path("../shared/data")
+TABLE_WIDTH = 160
+"""Columns of a table where output is no terminal: an id is not to be cut."""
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Measure the system and compare with the targets.",
+)
+_out = Console(highlight=False, width=None if sys.stdout.isatty() else TABLE_WIDTH)
+_err = Console(stderr=True, highlight=False)
+
+
+@app.callback()
+def _commands() -> None:
+    """Keep `signal` a word of its own while it is the only command."""
+
+
+@app.command()
+def signal(
+    data: Annotated[Path, typer.Option("--data", help="Folder of data sets (its README gives the layout).")] = (
+        DEFAULT_DATA
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A minute's run over little, to see that it works.")] = False,
+    compare: Annotated[
+        Path | None, typer.Option("--compare", help="What --json printed earlier, to print the changes.")
+    ] = None,
+    records: Annotated[int | None, typer.Option(min=1, help="Only the first N records of each data set.")] = None,
+    peers: Annotated[bool, typer.Option("--peers", help="XQRS and NeuroKit2 on the same records.")] = False,
+    thorough: Annotated[bool, typer.Option("--thorough", help="Push all 10 h sample by sample as well.")] = False,
+    digest_only: Annotated[
+        bool, typer.Option("--digest-only", help="Only the digests, to compare two machines.")
+    ] = False,
+) -> None:
+    """Beats, noise, quality, exactness, cost and compression of the signal path."""
+    before = read_values(compare) if compare else None
+    options = Options(records, quick, peers, thorough, workers=0 if quick else None)
+    run = SignalRun(data, options, _progress)
+    if digest_only:
+        sys.stdout.write(json.dumps(asdict(run.digest())) + "\n")
+        return
+    document = run.measure()
+    if as_json:
+        sys.stdout.write(document.as_json() + "\n")
+    else:
+        print_document(_out, document)
+    if before is not None:
+        (_err if as_json else _out).print(change_table(changes(before, document.figures)))
+
+
+def _progress(what: str, done: int = 0, total: int = 0) -> None:
+    """A count is overwritten on a terminal; elsewhere only its end is said."""
+    if not total:
+        _err.print(what, markup=False, soft_wrap=True)
+    elif _err.is_terminal and done < total:
+        _err.print(f"{what} {done} of {total}", markup=False, end="\r")
+    elif done >= total:
+        _err.print(f"{what} {done} of {total}", markup=False)
+
+
+def main() -> None:
+    """Run the command; an expected failure is one line and an exit status."""
+    try:
+        app()
+    except (BenchError, EinthovenError) as error:
+        _err.print(f"einthoven-bench: {error}", markup=False, soft_wrap=True)
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        _err.print("einthoven-bench: stopped; nothing was kept")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""What each figure goes for, and how far a measured one is from it. A table and a comparison, no measurement.
+
+It deliberately holds the figures of ``einthoven-bench`` only; what ``einthoven-convert evaluate`` prints is judged
+where it is measured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from einthoven_bench.figures import Figure
+
+Better = Literal["higher", "lower"]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The value that a figure is to reach, from the side that is better."""
+
+    value: float
+    better: Better
+
+    def met_by(self, value: float) -> bool:
+        """Whether a measured value reaches the target; equal does."""
+        return value >= self.value if self.better == "higher" else value <= self.value
+
+
+TARGETS: Final[dict[str, Target]] = {
+    "signal.mitdb.qrs_f1": Target(0.998, "higher"),
+    "signal.qtdb.qrs_f1": Target(0.998, "higher"),
+    "signal.mitdb.r_error_ms_median": Target(10, "lower"),
+    "signal.qtdb.r_error_ms_median": Target(10, "lower"),
+    "signal.mitdb.qrs_f1_em_12db": Target(0.98, "higher"),
+    "signal.mitdb.qrs_f1_em_6db": Target(0.95, "higher"),
+    "signal.mitdb.qrs_f1_em_0db": Target(0.85, "higher"),
+    "signal.quality_auc": Target(0.95, "higher"),
+    "signal.quality_flagged_em_minus6db": Target(0.99, "higher"),
+    "signal.exactness_differing_bits": Target(0, "lower"),
+    "signal.front_end_ms_per_s": Target(0.25, "lower"),
+    "signal.day_x_real_time": Target(20_000, "higher"),
+    "signal.mitdb.bits_per_sample": Target(4.2, "lower"),
+    "signal.cinc2017.bits_per_sample": Target(4.0, "lower"),
+}
+
+
+def verdict(figure: Figure) -> str:
+    """``met``, or by how much it is short; empty where there is no target."""
+    target = TARGETS.get(figure.id)
+    if target is None:
+        return ""
+    if target.met_by(figure.value):
+        return "met"
+    return f"short by {abs(figure.value - target.value):.4g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A figure beside the same one of an earlier run.
+
+    Attributes:
+        id: The figure's.
+        before: Earlier value; ``None`` where it was not measured then.
+        now: Value of this run; ``None`` where it was not measured now.
+        better: Which side is better, where there is a target.
+    """
+
+    id: str
+    before: float | None
+    now: float | None
+    better: Better | None
+
+    @property
+    def relative(self) -> float | None:
+        """(now - before) / |before|, where both are there and the earlier one is not 0."""
+        if self.before is None or self.now is None or self.before == 0:
+            return None
+        return (self.now - self.before) / abs(self.before)
+
+    @property
+    def says(self) -> str:
+        """``better``, ``worse``, ``equal``, ``new``, ``gone``, or ``changed`` where no side is known to be better."""
+        if self.before is None or self.now is None:
+            return "new" if self.before is None else "gone"
+        if self.now == self.before:
+            return "equal"
+        if self.better is None:
+            return "changed"
+        return "better" if (self.now > self.before) == (self.better == "higher") else "worse"
+
+
+def changes(before: dict[str, float], now: list[Figure]) -> list[Change]:
+    """Compare two runs, figure by figure: those of this run in order, then what is gone."""
+    found = [Change(one.id, before.get(one.id), one.value, _better(one.id)) for one in now]
+    here = {one.id for one in now}
+    return found + [Change(name, value, None, _better(name)) for name, value in before.items() if name not in here]
+
+
+def _better(name: str) -> Better | None:
+    target = TARGETS.get(name)
+    return target.better if target else None

@@ -1,0 +1,1 @@
+"""Fits and exports the network behind the signal quality index (``einthoven.signal_quality``)."""

@@ -1,0 +1,238 @@
+"""The signal path: raw microvolts in; R peaks and a quality for each second out. Streaming, in integers.
+
+One resampling to 128 Hz serves beats and quality. It deliberately knows no model, no clock and no window: a session
+runs one path over a whole recording, so that a beat near a window's edge is seen with what surrounds it.
+
+Invariants:
+    1. Output depends on the samples alone, never on how they were cut into chunks.
+    2. Delay is bounded: after a sample came in, its beat is out within ``beat_detector.DELAY_S`` and its second within
+       ``signal_quality.DELAY_S``, both plus ``BLOCK_MS`` and the resampler's 0.2 s.
+    3. No beat is reported where nothing was received, nor within ``GAP_EDGE_MS`` of a gap of over ``GAP_MS``: the
+       step back to the signal is no heart's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from einthoven.beat_detector import TICKS_HZ, BeatDetector, DetectedBeats
+from einthoven.frontend import Filler
+from einthoven.ports import MISSING_UV
+from einthoven.quality import GAP_MS
+from einthoven.resampling import FrontEndCoefficients, Resampler, ResamplerTable
+from einthoven.signal_quality import EMPTY_SECONDS, AssessedSeconds, SignalQuality
+
+BLOCK_MS: Final = 125
+"""Samples are worked on when this much has come in: what a smaller chunk costs is hardly more than keeping it."""
+GAP_EDGE_MS: Final = 50
+"""How near to a gap an R peak is not believed: half a QRS complex."""
+BATCH_S: Final = 600
+"""Seconds worked on at a time, which bounds memory whatever one push holds."""
+
+_NO_SAMPLES = np.zeros(0, np.int32)
+
+
+@dataclass(frozen=True, slots=True)
+class Beats:
+    """R peaks, in order of time; all arrays are [k].
+
+    Attributes:
+        r_peaks: int64, sample indices of the input, from 0 at the first sample of the recording.
+        scores: uint8, how sure the detector is, 0 to 255.
+        amplitudes_uv: int64, signed height of the R peak over the baseline; negative for an electrode the wrong way.
+        after_gap: bool, whether samples are missing between this peak and the one before: then there is no interval.
+    """
+
+    r_peaks: NDArray[np.int64]
+    scores: NDArray[np.uint8]
+    amplitudes_uv: NDArray[np.int64]
+    after_gap: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.r_peaks)
+
+
+NO_BEATS: Final = Beats(np.zeros(0, np.int64), np.zeros(0, np.uint8), np.zeros(0, np.int64), np.zeros(0, np.bool_))
+
+
+@dataclass(frozen=True, slots=True)
+class SignalChunk:
+    """What became certain with a push.
+
+    Attributes:
+        beats: R peaks.
+        seconds: Quality, one a second, in order and without holes.
+    """
+
+    beats: Beats
+    seconds: AssessedSeconds
+
+
+NOTHING: Final = SignalChunk(NO_BEATS, EMPTY_SECONDS)
+
+
+class SignalPath:
+    """Finds beats and judges the signal as samples arrive.
+
+    Args:
+        coefficients: The low-pass, from a model's manifest (``Model.coefficients``).
+        sampling_rate_hz: Samples a second, exact.
+        table: Taps for this rate, if they are there already.
+
+    Raises:
+        SamplingRateError: A rate outside 100-1000 Hz.
+        ModelError: The shipped tables of the detectors are damaged.
+    """
+
+    def __init__(
+        self, coefficients: FrontEndCoefficients, sampling_rate_hz: Fraction, *, table: ResamplerTable | None = None
+    ) -> None:
+        self._table = table or ResamplerTable(coefficients, sampling_rate_hz)
+        self._rate = sampling_rate_hz
+        self._filler = Filler()
+        self._resampler = Resampler(self._table)
+        self._detector = BeatDetector()
+        self._quality = SignalQuality(sampling_rate_hz)
+        self._gaps = _Gaps(sampling_rate_hz)
+        self._block = -int(-(sampling_rate_hz * BLOCK_MS / 1000) // 1)
+        self._batch = int(sampling_rate_hz * BATCH_S)
+        self._waiting: list[NDArray[np.int32]] = []
+        self._n_waiting = 0
+        self._received = 0
+
+    def push(self, samples_uv: NDArray[np.int32]) -> SignalChunk:
+        """Take raw samples.
+
+        Args:
+            samples_uv: int32 [n], microvolts, ``MISSING_UV`` where none was received; not changed by the caller later.
+        """
+        self._waiting.append(samples_uv)
+        self._n_waiting += len(samples_uv)
+        if self._n_waiting < self._block:
+            return NOTHING
+        samples = self._waiting[0] if len(self._waiting) == 1 else np.concatenate(self._waiting)
+        self._waiting, self._n_waiting = [], 0
+        if len(samples) <= self._batch:
+            return self._work(samples)
+        return _joined([self._work(samples[i : i + self._batch]) for i in range(0, len(samples), self._batch)])
+
+    def finish(self) -> SignalChunk:
+        """End the signal: what waited for look-ahead is decided on as if the last sample went on."""
+        samples = np.concatenate([*self._waiting, _NO_SAMPLES])
+        self._waiting, self._n_waiting = [], 0
+        chunks = [self._work(samples)] if len(samples) else []
+        chunks.append(self._assess(_NO_SAMPLES, self._resampler.finish()))
+        beats = self._placed(self._detector.finish())
+        return _joined([*chunks, SignalChunk(beats, self._quality.finish())])
+
+    def _work(self, samples: NDArray[np.int32]) -> SignalChunk:
+        self._gaps.note(samples, self._received)
+        self._received += len(samples)
+        return self._assess(samples, self._resampler.push(self._filler.push(samples)))
+
+    def _assess(self, samples: NDArray[np.int32], resampled: NDArray[np.int64]) -> SignalChunk:
+        return SignalChunk(self._placed(self._detector.push(resampled)), self._quality.push(samples, resampled))
+
+    def _placed(self, found: DetectedBeats) -> Beats:
+        """Beats at input sample indices, those at gaps left out."""
+        beats = NO_BEATS
+        if len(found.at_ticks):
+            r_peaks = ticks_to_samples(found.at_ticks, self._rate)
+            if self._gaps.none_yet:
+                return Beats(r_peaks, found.score, found.amplitude_uv, np.zeros(len(r_peaks), np.bool_))
+            keep = self._gaps.clear_of(r_peaks)
+            r_peaks = r_peaks[keep]
+            beats = Beats(r_peaks, found.score[keep], found.amplitude_uv[keep], self._gaps.before(r_peaks))
+        self._gaps.forget(self._detector.settled * self._table.numerator // self._table.denominator)
+        return beats
+
+
+class _Gaps:
+    """Where nothing was received: as half-open spans of sample indices, widened by ``GAP_EDGE_MS``."""
+
+    def __init__(self, rate: Fraction) -> None:
+        self._least = int(rate * GAP_MS / 1000) + 1
+        self._edge = int(rate * GAP_EDGE_MS / 1000)
+        self._spans: list[tuple[int, int]] = []
+        self._open: int | None = None
+        self._forgotten = 0
+        self._before_latest = 0
+
+    @property
+    def none_yet(self) -> bool:
+        """Whether there was no gap so far."""
+        return not self._spans and self._open is None and not self._forgotten
+
+    def note(self, samples: NDArray[np.int32], first: int) -> None:
+        """Look for missing samples in the chunk that begins at index ``first``."""
+        if len(samples) and self._open is None and samples.min() != MISSING_UV:
+            return
+        missing = np.concatenate([np.array([self._open is not None]), samples == MISSING_UV])
+        for edge in np.flatnonzero(missing[1:] != missing[:-1]).tolist():
+            if self._open is None:
+                self._open = first + edge
+            else:
+                self._close(first + edge)
+
+    def _close(self, stop: int) -> None:
+        start, self._open = self._open or 0, None
+        if stop - start >= self._least:
+            self._spans.append((start - self._edge, stop + self._edge))
+
+    def forget(self, before: int) -> None:
+        """Drop the gaps that end before a sample index, since no beat will come there any more."""
+        kept = [span for span in self._spans if span[1] >= before]
+        self._forgotten += len(self._spans) - len(kept)
+        self._spans = kept
+
+    def clear_of(self, r_peaks: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of the peaks (in order) lie outside all gaps, bool [k].
+
+        A gap that goes on counts from its beginning: a beat is settled so long after its R peak that a gap near it is
+        over, or long enough to be one.
+        """
+        keep = np.ones(len(r_peaks), np.bool_)
+        for start, stop in self._spans:
+            keep[np.searchsorted(r_peaks, start) : np.searchsorted(r_peaks, stop)] = False
+        if self._open is not None:
+            keep[np.searchsorted(r_peaks, self._open - self._edge) :] = False
+        return keep
+
+    def before(self, r_peaks: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether a gap lies between each of these peaks and the one before it, bool [k]; call it once a peak."""
+        starts = np.array([start for start, _ in self._spans], np.int64)
+        gaps_before = self._forgotten + np.searchsorted(starts, r_peaks)
+        found = np.diff(gaps_before, prepend=self._before_latest) > 0
+        if len(gaps_before):
+            self._before_latest = int(gaps_before[-1])
+        return np.asarray(found, np.bool_)
+
+
+def ticks_to_samples(at_ticks: NDArray[np.int64], sampling_rate_hz: Fraction) -> NDArray[np.int64]:
+    """Nearest input sample of a time in ticks of 1/``TICKS_HZ`` s, int64 [k]; exact up to 100 days."""
+    numerator, denominator = sampling_rate_hz.numerator, sampling_rate_hz.denominator
+    seconds, ticks = at_ticks // TICKS_HZ, at_ticks % TICKS_HZ
+    whole, rest = np.divmod(seconds * numerator, denominator)
+    part = 2 * (rest * TICKS_HZ + ticks * numerator) + TICKS_HZ * denominator
+    return np.asarray(whole + part // (2 * TICKS_HZ * denominator), np.int64)
+
+
+def _joined(chunks: list[SignalChunk]) -> SignalChunk:
+    if len(chunks) == 1:
+        return chunks[0]
+    beats = [chunk.beats for chunk in chunks]
+    seconds = [chunk.seconds for chunk in chunks]
+    return SignalChunk(
+        Beats(
+            np.concatenate([one.r_peaks for one in beats]),
+            np.concatenate([one.scores for one in beats]),
+            np.concatenate([one.amplitudes_uv for one in beats]),
+            np.concatenate([one.after_gap for one in beats]),
+        ),
+        AssessedSeconds(np.concatenate([one.flags for one in seconds]), np.concatenate([one.index for one in seconds])),
+    )

@@ -1,0 +1,80 @@
+"""A whole signal at once: its beats, and the quality of each second; no model, no store. Pure.
+
+It deliberately says nothing of rhythm or risk (``einthoven.analyze`` does), and makes no RR series
+(``rr_intervals``): gaps and artefacts are a question of their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from einthoven.models import load_model
+from einthoven.resampling import FrontEndCoefficients, ResamplerTable
+from einthoven.samples import as_microvolts
+from einthoven.signal_path import SignalPath
+
+MAX_SIGNAL_SAMPLES = 200_000_000
+"""Samples of one call: 55 hours at 1000 Hz."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignalAnalysis:
+    """Beats and quality of a signal.
+
+    Attributes:
+        r_peaks: int64 [k], sample indices of the R peaks.
+        scores: uint8 [k], how sure the detector is, 0-255.
+        amplitudes_uv: int64 [k], signed height of each R peak over the baseline, microvolts.
+        flags: uint16 [s], bits of ``Quality``, one a whole second; 0 is usable.
+        quality_index: uint8 [s], 0 worst to 100 best.
+    """
+
+    r_peaks: NDArray[np.int64]
+    scores: NDArray[np.uint8]
+    amplitudes_uv: NDArray[np.int64]
+    flags: NDArray[np.uint16]
+    quality_index: NDArray[np.uint8]
+
+    @property
+    def inverted(self) -> bool | None:
+        """Whether most QRS complexes point down, as when two electrodes are swapped; ``None`` without beats."""
+        return bool(2 * np.count_nonzero(self.amplitudes_uv < 0) > len(self.r_peaks)) if len(self.r_peaks) else None
+
+
+def analyze_signal(samples_uv: ArrayLike, sampling_rate_hz: Fraction | int) -> SignalAnalysis:
+    """Find the beats of a signal and judge its quality.
+
+    Args:
+        samples_uv: [n] microvolts, integers or floats; NaN or ``MISSING_UV`` where none was received.
+        sampling_rate_hz: Samples a second, exact, 100-1000.
+
+    Raises:
+        InputError: Not a flat sequence of numbers, or too long.
+        SamplingRateError: A rate outside the supported range.
+    """
+    rate = Fraction(sampling_rate_hz)
+    path = SignalPath(_coefficients(), rate, table=_table(rate))
+    chunk = path.push(as_microvolts(samples_uv, max_samples=MAX_SIGNAL_SAMPLES))
+    rest = path.finish()
+    return SignalAnalysis(
+        np.concatenate([chunk.beats.r_peaks, rest.beats.r_peaks]),
+        np.concatenate([chunk.beats.scores, rest.beats.scores]),
+        np.concatenate([chunk.beats.amplitudes_uv, rest.beats.amplitudes_uv]),
+        np.concatenate([chunk.seconds.flags, rest.seconds.flags]),
+        np.concatenate([chunk.seconds.index, rest.seconds.index]),
+    )
+
+
+@lru_cache(maxsize=1)
+def _coefficients() -> FrontEndCoefficients:
+    return load_model().coefficients
+
+
+@lru_cache(maxsize=8)
+def _table(sampling_rate_hz: Fraction) -> ResamplerTable:
+    return ResamplerTable(_coefficients(), sampling_rate_hz)
