@@ -44,6 +44,9 @@ _SUMMARIZED = np.array([*range(SHAPE.start, SHAPE.stop), 0, OWN_HEIGHT, INPUTS -
 _OFFSETS = np.concatenate([np.arange(-NEIGHBOURS_BACK, 0), np.arange(1, NEIGHBOURS_AHEAD + 1)])
 _SLOTS = SLOTS_BACK + SLOTS_AHEAD
 FEATURES: Final = PER_SLOT * _SLOTS + _SIZE
+_SLOT_SHIFT = SLOT.bit_length() - 1
+_NEVER = 2**60
+_AFTER_ALL = np.array([_NEVER])
 
 
 def summarize(first_features: NDArray[np.float32], logits: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -63,40 +66,45 @@ def summarize(first_features: NDArray[np.float32], logits: NDArray[np.int64]) ->
     return rows
 
 
+def nothing_before() -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Positions [NEIGHBOURS_BACK] and rows to begin a list with, too long ago to be seen."""
+    return np.full(NEIGHBOURS_BACK, -_NEVER), np.zeros((NEIGHBOURS_BACK, SUMMARY), np.float32)
+
+
 def extract(positions: NDArray[np.int64], rows: NDArray[np.float32], start: int, stop: int) -> NDArray[np.float32]:
     """Describe candidates ``start`` to ``stop - 1`` of a list.
 
     Args:
-        positions: int64 [m], ascending, at least ``SLOT`` apart.
-        rows: float32 [m, SUMMARY] from ``summarize``.
-        start: First to describe.
+        positions: int64 [m], ascending, at least ``SLOT`` apart, after ``nothing_before``.
+        rows: float32 [m, SUMMARY] from ``summarize``, after ``nothing_before``.
+        start: First to describe, at least ``NEIGHBOURS_BACK``.
         stop: One after the last.
 
     Returns:
         float32 [stop - start, FEATURES], integers in [-127, 127].
     """
     n = stop - start
-    near = np.arange(start, stop)[:, None] + _OFFSETS
-    outside = (near < 0) | (near >= len(positions))
-    near[outside] = 0
-    slot = positions.take(near)
+    every = np.arange(n)[:, None]
+    near = every + (_OFFSETS + start)
+    np.minimum(near, len(positions), out=near)
+    slot = np.concatenate([positions, _AFTER_ALL]).take(near)
     slot -= positions[start:stop, None]
     slot -= slot > 0
-    slot >>= 3
+    slot >>= _SLOT_SHIFT
     slot += SLOTS_BACK
-    outside |= (slot < 0) | (slot >= _SLOTS)
-    slot[outside] = _SLOTS
+    # Read as unsigned, what is too long ago is too large as well; one slot more takes what is not seen.
+    slot = np.minimum(slot.view(np.uint64), _SLOTS).view(np.int64)
 
     own = rows[start:stop]
-    around = rows.take(near, axis=0)
-    shape = own[:, :_SHAPE_WIDTH]
-    alike = np.matmul(around[:, :, :_SHAPE_WIDTH], shape[:, :, None])[:, :, 0]
-    size = np.maximum(around[:, :, _SIZE], own[:, _SIZE, None])
-    found = np.empty((n, len(_OFFSETS), PER_SLOT), np.float32)
-    found[:, :, 0] = around[:, :, _Z]
-    # Quotients of integers below 2**24 in float64: the floor is that of the exact quotient.
-    found[:, :, 1] = np.floor(64.0 * alike / size)
-    found[:, :, 2] = np.minimum(np.floor(32.0 * around[:, :, _HEIGHT] / own[:, _HEIGHT, None]), LIMIT)
+    around = rows.take(near, axis=0, mode="clip")
+    alike = np.matmul(around[:, :, :_SHAPE_WIDTH], own[:, :_SHAPE_WIDTH, None])[:, :, 0]
+    alike *= 64  # exact: a shape's squared length is below 2**20
+    ratio = np.empty((n, len(_OFFSETS), 2))
+    # Quotients of integers below 2**26 in float64: the floor is that of the exact quotient.
+    np.divide(alike, np.maximum(around[:, :, _SIZE], own[:, _SIZE, None]), out=ratio[:, :, 0], dtype=np.float64)
+    np.divide(around[:, :, _HEIGHT] * 32, own[:, _HEIGHT, None], out=ratio[:, :, 1], dtype=np.float64)
+    np.floor(ratio, out=ratio)
     line = np.zeros((n, _SLOTS + 1, PER_SLOT), np.float32)
-    line[np.arange(n)[:, None], slot] = found
+    line[every, slot, 0] = around[:, :, _Z]
+    line[every, slot, 1:] = np.minimum(ratio, LIMIT)
     return np.concatenate([line[:, :_SLOTS].reshape(n, -1), own[:, :_SIZE]], axis=1)

@@ -73,11 +73,10 @@ class BeatDetector:
         self._tables = tables or load_beat_tables()
         self._scanner = beat_scanning.Scanner(self._tables.band_pass)
         # Candidates that the second scorer still needs; those before `_described` are there as context alone.
-        self._positions = np.zeros(0, np.int64)
-        self._rows = np.zeros((0, beat_context.SUMMARY), np.float32)
-        self._ticks = np.zeros(0, np.int64)
-        self._amplitudes = np.zeros(0, np.int64)
-        self._described = 0
+        self._positions, self._rows = beat_context.nothing_before()
+        self._described = len(self._positions)
+        self._ticks = np.zeros(self._described, np.int64)
+        self._amplitudes = np.zeros(self._described, np.int64)
         self._best: _Beat | None = None
 
     @property
@@ -130,7 +129,7 @@ class BeatDetector:
                 index = sure + first
                 columns = self._positions[index], logits[sure], self._ticks[index], self._amplitudes[index]
                 scored = list(zip(*(column.tolist() for column in columns), strict=True))
-        forget = int(self._positions.searchsorted(stop - beat_context.BACK))
+        forget = last - beat_context.NEIGHBOURS_BACK
         if forget:
             self._positions, self._rows = self._positions[forget:], self._rows[forget:]
             self._ticks, self._amplitudes = self._ticks[forget:], self._amplitudes[forget:]

@@ -1,4 +1,4 @@
-"""The integer front end, version 1: raw microvolts at any rate in, the model's int8 seconds out.
+"""The integer front end, version 2: raw microvolts at any rate in, the model's int8 seconds out.
 
 Resampling low-pass (``resampling``), baseline removal and amplitude normalisation, all streaming and all in integers,
 so that the same samples give the same bits in any chunking and on any machine. Training reads its windows from this
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from einthoven.ports import MISSING_UV
 from einthoven.resampling import MAX_AMPLITUDE_UV, MODEL_RATE_HZ, Resampler, ResamplerTable
 
-FRONT_END_VERSION = 1
+FRONT_END_VERSION = 2
 
 NORMALIZATION_S = 8
 """Seconds whose peaks set the amplitude."""

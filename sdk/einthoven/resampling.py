@@ -40,6 +40,8 @@ SINGLE_THREAD_PRODUCT = 2**18
 here, and on a busy machine many times more."""
 
 _COEFFICIENT_BITS = 18
+_HALF = float(1 << (_COEFFICIENT_BITS - 1))
+_UNIT = 2.0**-_COEFFICIENT_BITS
 _EXACT_FLOAT64 = 2**53
 
 
@@ -156,9 +158,14 @@ class Resampler:
             stop = min(ready, self._next_output + BATCH_OUTPUTS)
             parts.append(self._compute(self._next_output, stop))
             self._next_output = stop
-        keep = self._next_output * table.numerator // table.denominator + 1 - table.half_taps
+        # From the beginning of the period that the next output is in.
+        keep = self._next_output // table.denominator * table.numerator + 1 - table.half_taps
+        if not table.periodic:
+            keep = self._next_output * table.numerator // table.denominator + 1 - table.half_taps
         self._pending = self._pending[keep - self._pending_from :]
         self._pending_from = keep
+        if len(parts) == 1:
+            return parts[0]
         return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
     def finish(self) -> NDArray[np.int64]:
@@ -183,23 +190,29 @@ class Resampler:
             phase = position % table.denominator * table.phases // table.denominator
             windows = np.lib.stride_tricks.sliding_window_view(self._pending, width)[start]
             total = np.einsum("nk,nk->n", windows, table.taps_float64[phase])
-        return (total.astype(np.int64) + (1 << (_COEFFICIENT_BITS - 1))) >> _COEFFICIENT_BITS
+        # A power of two changes no bit of the sums; the addition is exact, being below 2**53.
+        return np.floor((total + _HALF) * _UNIT).astype(np.int64)
 
     def _compute_periods(self, first: int, stop: int) -> NDArray[np.float64]:
         """The same sums through one matrix product a batch; whole periods, cut to what was asked for."""
         table = self._table
         period = first // table.denominator
         periods = -(-stop // table.denominator) - period
+        width = table.block.shape[0]
         start = period * table.numerator + (1 - table.half_taps - self._pending_from)
-        need = (periods - 1) * table.numerator + table.block.shape[0]
-        source = self._pending[max(start, 0) : start + need]
-        if len(source) < need:  # outputs of the first or last period that were not asked for
-            source = np.pad(source, (max(-start, 0), 0))
-            source = np.pad(source, (0, need - len(source)))
-        rows = np.lib.stride_tricks.sliding_window_view(source, table.block.shape[0])[:: table.numerator]
-        total = np.empty((periods, table.denominator))
+        need = (periods - 1) * table.numerator + width
+        source = self._pending[start : start + need]
+        if len(source) < need:  # outputs of the last period that were not asked for
+            held = source
+            source = np.zeros(need)
+            source[: len(held)] = held
+        rows = np.ndarray((periods, width), np.float64, source, 0, (8 * table.numerator, 8))
         step = max(1, SINGLE_THREAD_PRODUCT // table.block.size)
-        for at in range(0, periods, step):
-            np.matmul(np.ascontiguousarray(rows[at : at + step]), table.block, out=total[at : at + step])
+        if periods <= step:
+            total = np.ascontiguousarray(rows) @ table.block
+        else:
+            total = np.empty((periods, table.denominator))
+            for at in range(0, periods, step):
+                np.matmul(np.ascontiguousarray(rows[at : at + step]), table.block, out=total[at : at + step])
         skip = first - period * table.denominator
         return np.asarray(total.reshape(-1)[skip : skip + stop - first])

@@ -33,7 +33,7 @@ def test_the_shipped_model_is_what_its_manifest_names() -> None:
     model = load_model()
     assert model.digest == hashlib.sha256(CONTENT).digest()
     assert model.manifest.labels == ("N", "A", "O", "~")
-    assert model.front_end_version == 1
+    assert model.front_end_version == 2
 
 
 def test_the_shipped_model_is_within_its_limits() -> None:
@@ -106,7 +106,7 @@ def edit(path: str, value: Any) -> Callable[[], bytes]:
     "damaged",
     [
         edit("schema", 2),
-        edit("front_end.version", 2),
+        edit("front_end.version", 3),
         edit("labels", ["A", "N", "O", "~"]),
         edit("inputs", []),
         edit("outputs.0.shape", [1, 5]),

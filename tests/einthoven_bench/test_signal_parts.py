@@ -12,7 +12,15 @@ from einthoven.errors import SamplingRateError
 from einthoven_bench.annotations import Reference
 from einthoven_bench.constructed_ecg import constructed_ecg
 from einthoven_bench.errors import MeasurementFailed
-from einthoven_bench.signal_beats import RecordTask, assess_record, beat_figures, compare, f1_figure, record_row
+from einthoven_bench.signal_beats import (
+    RecordOutcome,
+    RecordTask,
+    assess_record,
+    beat_figures,
+    compare,
+    f1_figure,
+    record_row,
+)
 from einthoven_bench.signal_compression import CompressionTask, compress_batch, compression_figures, stored_bytes
 from einthoven_bench.signal_cost import CostTask, cost_figures, measure_cost
 from einthoven_bench.signal_detectors import Analysis, detector, installed_peers
@@ -54,6 +62,23 @@ def test_the_sdk_is_behind_the_detector() -> None:
     found = compare(analysis, reference(peaks), RATE)
     assert found.beats.sensitivity is not None
     assert found.beats.sensitivity > 0.9
+
+
+def test_r_error_is_against_peaks_set_by_hand_where_there_are_any() -> None:
+    detected = np.array([300, 600, 900], np.int64)
+    marked = reference([290, 590, 890])  # at the onset of the complex
+    drawn = replace(marked, drawn_peaks=np.array([301, 601], np.int64))
+    by_mark = {figure.id: figure for figure in beat_figures("signal.x", [_outcome(detected, marked)], "")}
+    by_hand = {figure.id: figure for figure in beat_figures("signal.x", [_outcome(detected, drawn)], "")}
+    assert by_mark["signal.x.r_error_ms_median"].value == pytest.approx(10 / 0.3)
+    assert "signal.x.r_error_ms_median_beat_marks" not in by_mark
+    assert by_hand["signal.x.r_error_ms_median"].value == pytest.approx(1 / 0.3)
+    assert by_hand["signal.x.r_error_ms_median"].n == 2
+    assert by_hand["signal.x.r_error_ms_median_beat_marks"].value == pytest.approx(10 / 0.3)
+
+
+def _outcome(detected: np.ndarray, known: Reference) -> RecordOutcome:
+    return RecordOutcome("x", 4.0, compare(Analysis(detected, np.zeros(4, np.uint16)), known, RATE))
 
 
 @pytest.mark.parametrize("name", ["xqrs", "neurokit2"])

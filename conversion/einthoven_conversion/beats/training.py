@@ -154,8 +154,11 @@ def judge(one: Scan, first: tuple[Layer, ...]) -> Judged:
     """Run the first scorer and describe what is left in its context."""
     logits = logits_of(one.features, first)
     likely = np.flatnonzero(logits > beat_context.LEAST_LOGIT)
+    before, rows_before = beat_context.nothing_before()
+    positions = np.concatenate([before, one.positions[likely]])
     rows = beat_context.summarize(one.features[likely].astype(np.float32), logits[likely])
-    return Judged(likely, beat_context.extract(one.positions[likely], rows, 0, len(likely)).astype(np.int8))
+    features = beat_context.extract(positions, np.concatenate([rows_before, rows]), len(before), len(positions))
+    return Judged(likely, features.astype(np.int8))
 
 
 def _fit(
