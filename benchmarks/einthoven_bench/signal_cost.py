@@ -105,24 +105,25 @@ def cost_figures(outcome: CostOutcome, source: str) -> list[Figure]:
     """The figures of one measurement; ``source`` says what the signal was."""
     ms = outcome.second_s * 1_000
     length = min(ROUND_S, len(ms))
-    rounds = np.median(ms[: len(ms) // length * length].reshape(-1, length), axis=1)
+    # Work is done every few pushes (the path's block), so the mean of a round is what a second costs.
+    rounds = ms[: len(ms) // length * length].reshape(-1, length).mean(axis=1)
     n = len(ms)
     mean_cpu_ms = outcome.stepped_cpu_s / n * 1_000
     same = "same bits" if outcome.differing_bits == 0 else f"{outcome.differing_bits} BITS DIFFER"
     floor_us = outcome.floor_s * 1e6
-    calls = np.median(ms) * 1_000 / np.median(floor_us)
+    calls = np.median(rounds) * 1_000 / np.median(floor_us)
     speed = sorted(n / wall for wall in outcome.bulk_s)
     cpu_speed = np.median([n / cpu for cpu in outcome.bulk_cpu_s])
     return [
         Figure(
             "signal.front_end_ms_per_s",
-            float(np.median(ms)),
+            float(np.median(rounds)),
             "ms",
             n,
             (float(rounds.min()), float(rounds.max())),
-            f"wall time of pushing one second of 300 Hz ECG, median over seconds ({source}); spread: medians of "
-            f"{len(rounds)} rounds of {length} s, best {rounds.min():.4f}; p99 {np.percentile(ms, 99):.4f}, "
-            f"mean processor time {mean_cpu_ms:.4f}",
+            f"wall time a second of 300 Hz ECG pushed second by second ({source}): mean of a round of {length} s, "
+            f"median and spread of {len(rounds)} rounds; one push p99 {np.percentile(ms, 99):.4f}, most "
+            f"{ms.max():.4f}; mean processor time {mean_cpu_ms:.4f}",
         ),
         Figure(
             "signal.day_x_real_time",

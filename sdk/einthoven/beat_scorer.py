@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from einthoven.beat_tables import MAX_ACTIVATION, Layer
+from einthoven.single_thread import product
 
 LOGIT_ONE: Final = 256
 """A logit of 1 (odds of e : 1)."""
@@ -38,7 +39,7 @@ def score(features: NDArray[np.float32], layers: tuple[Layer, ...]) -> NDArray[n
     """
     values = features
     for layer in layers[:-1]:
-        values = values @ layer.weights
+        values = product(values, layer.weights)
         values += layer.bias
         np.floor(values, out=values)
         np.minimum(values, MAX_ACTIVATION, out=values)

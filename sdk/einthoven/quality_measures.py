@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from einthoven.quality_tables import BANDS_HZ, BEFORE, SECOND, STEPS, second_projection
+from einthoven.single_thread import product
 
 SNIPPET_HALF: Final = 10
 """Samples on either side of the steepest one that make a complex: 164 ms in all."""
@@ -146,11 +147,11 @@ def _energies(x: NDArray[np.float64], count: int) -> NDArray[np.float64]:
     """Energies of bands and steps [count, _ENERGIES]."""
     first = 8 * (LOOK_BACK - BEFORE)
     seconds = np.ndarray((count, BEFORE + SECOND), np.float64, x, first, (8 * SECOND, 8))
-    projected = np.ascontiguousarray(seconds) @ _PROJECTION
+    projected = product(seconds, _PROJECTION)
     projected *= _PROJECTION_SCALE
     np.trunc(projected, out=projected)
     projected *= projected
-    return np.asarray(projected @ _GROUPS)
+    return product(projected, _GROUPS)
 
 
 def _slope(x: NDArray[np.int32]) -> NDArray[np.int32]:

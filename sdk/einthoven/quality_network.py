@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from einthoven.errors import ModelCorrupt
 from einthoven.quality_measures import N_MEASURES
 from einthoven.results import Quality
+from einthoven.single_thread import product
 from einthoven_models import read_resource
 
 SCHEMA: Final = 1
@@ -116,11 +117,11 @@ class QualityNetwork:
         # Measures are logarithms and correlations, under MAX_MEASURE by construction.
         flat = measures.astype(np.float64)
         windows = np.ndarray((count, _WINDOW_S * N_MEASURES), np.float64, flat, 0, (flat.strides[0], 8))
-        outputs = np.ascontiguousarray(windows)
+        outputs: NDArray[np.float64] = windows
         for i, (weights, bias) in enumerate(self._layers):
             if i:
                 outputs = np.maximum(outputs, 0)
-            outputs = np.floor(outputs @ weights + bias)
+            outputs = np.floor(product(outputs, weights) + bias)
         return np.searchsorted(self._limits, outputs[:, 0], side="right"), outputs[:, 1:]
 
 

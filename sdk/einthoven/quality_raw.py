@@ -26,6 +26,7 @@ from einthoven.ports import MISSING_UV
 from einthoven.quality import SecondCutter, SecondRules
 from einthoven.quality_tables import WAVE_BITS, windowed_waves
 from einthoven.results import Quality
+from einthoven.single_thread import product
 
 MAINS_HZ: Final = (50, 60)
 MAINS_MIN_UV: Final = 150
@@ -77,7 +78,7 @@ class RawSeconds:
 
     def _loud(self, seconds: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Seconds with an energy over the limit at 50 or 60 Hz."""
-        sums = seconds.astype(np.float64) @ self._waves
+        sums = product(seconds.astype(np.float64), self._waves)
         sums *= sums
         return np.asarray(np.maximum(sums[:, 0] + sums[:, 2], sums[:, 1] + sums[:, 3]) >= self._limit)
 

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from einthoven.errors import SamplingRateError
+from einthoven.single_thread import product
 
 MODEL_RATE_HZ = 128
 MIN_SAMPLING_RATE_HZ = 100
@@ -34,10 +35,6 @@ MAX_AMPLITUDE_UV = 2**20
 """Larger values are limited to this; no heart gives a volt."""
 BATCH_OUTPUTS = 16_384
 """Resampler outputs computed at a time, which bounds its memory."""
-
-SINGLE_THREAD_PRODUCT = 2**18
-"""Multiplications in one matrix product: OpenBLAS wakes no other thread for that few. Threads cost more than they give
-here, and on a busy machine many times more."""
 
 _COEFFICIENT_BITS = 18
 _HALF = float(1 << (_COEFFICIENT_BITS - 1))
@@ -207,12 +204,6 @@ class Resampler:
             source = np.zeros(need)
             source[: len(held)] = held
         rows = np.ndarray((periods, width), np.float64, source, 0, (8 * table.numerator, 8))
-        step = max(1, SINGLE_THREAD_PRODUCT // table.block.size)
-        if periods <= step:
-            total = np.ascontiguousarray(rows) @ table.block
-        else:
-            total = np.empty((periods, table.denominator))
-            for at in range(0, periods, step):
-                np.matmul(np.ascontiguousarray(rows[at : at + step]), table.block, out=total[at : at + step])
+        total = product(rows, table.block)
         skip = first - period * table.denominator
         return np.asarray(total.reshape(-1)[skip : skip + stop - first])

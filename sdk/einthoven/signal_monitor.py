@@ -29,6 +29,7 @@ class SignalMonitor:
         coefficients: The low-pass, from a model's manifest.
         sampling_rate_hz: Nominal samples a second, exact.
         table: Taps for this rate.
+        block_ms: Work on so much signal at a time (``signal_path``).
         quality: The quality that listeners know of.
     """
 
@@ -37,9 +38,10 @@ class SignalMonitor:
         coefficients: FrontEndCoefficients,
         sampling_rate_hz: Fraction,
         table: ResamplerTable,
+        block_ms: int,
         quality: Quality = Quality.USABLE,
     ) -> None:
-        self._path = SignalPath(coefficients, sampling_rate_hz, table=table)
+        self._path = SignalPath(coefficients, sampling_rate_hz, table=table, block_ms=block_ms)
         self._rate = sampling_rate_hz
         self._r_peak: int | None = None
         self._second = 0

@@ -6,7 +6,7 @@ runs one path over a whole recording, so that a beat near a window's edge is see
 Invariants:
     1. Output depends on the samples alone, never on how they were cut into chunks.
     2. Delay is bounded: after a sample came in, its beat is out within ``beat_detector.DELAY_S`` and its second within
-       ``signal_quality.DELAY_S``, both plus ``BLOCK_MS`` and the resampler's 0.2 s.
+       ``signal_quality.DELAY_S``, both plus the block and the resampler's 0.2 s.
     3. No beat is reported where nothing was received, nor within ``GAP_EDGE_MS`` of a gap of over ``GAP_MS``: the
        step back to the signal is no heart's.
 """
@@ -21,14 +21,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from einthoven.beat_detector import TICKS_HZ, BeatDetector, DetectedBeats
+from einthoven.errors import InputError
 from einthoven.frontend import Filler
 from einthoven.ports import MISSING_UV
 from einthoven.quality import GAP_MS
 from einthoven.resampling import FrontEndCoefficients, Resampler, ResamplerTable
 from einthoven.signal_quality import EMPTY_SECONDS, AssessedSeconds, SignalQuality
 
-BLOCK_MS: Final = 125
-"""Samples are worked on when this much has come in: what a smaller chunk costs is hardly more than keeping it."""
+BLOCK_MS: Final = 4_000
+"""Samples are worked on when this much has come in: going over them costs as much as twenty seconds of signal do, and
+the battery pays. An app that shows each beat as it comes asks for less (``block_ms``); the bits are the same."""
+MIN_BLOCK_MS: Final = 50
+MAX_BLOCK_MS: Final = 60_000
 GAP_EDGE_MS: Final = 50
 """How near to a gap an R peak is not believed: half a QRS complex."""
 BATCH_S: Final = 600
@@ -83,15 +87,24 @@ class SignalPath:
         coefficients: The low-pass, from a model's manifest (``Model.coefficients``).
         sampling_rate_hz: Samples a second, exact.
         table: Taps for this rate, if they are there already.
+        block_ms: Work on so much at a time, ``MIN_BLOCK_MS`` to ``MAX_BLOCK_MS``.
 
     Raises:
+        InputError: ``block_ms`` out of range.
         SamplingRateError: A rate outside 100-1000 Hz.
         ModelError: The shipped tables of the detectors are damaged.
     """
 
     def __init__(
-        self, coefficients: FrontEndCoefficients, sampling_rate_hz: Fraction, *, table: ResamplerTable | None = None
+        self,
+        coefficients: FrontEndCoefficients,
+        sampling_rate_hz: Fraction,
+        *,
+        table: ResamplerTable | None = None,
+        block_ms: int = BLOCK_MS,
     ) -> None:
+        if not MIN_BLOCK_MS <= block_ms <= MAX_BLOCK_MS:
+            raise InputError("the block is out of range", f"give {MIN_BLOCK_MS} to {MAX_BLOCK_MS} ms")
         self._table = table or ResamplerTable(coefficients, sampling_rate_hz)
         self._rate = sampling_rate_hz
         self._filler = Filler()
@@ -99,7 +112,7 @@ class SignalPath:
         self._detector = BeatDetector()
         self._quality = SignalQuality(sampling_rate_hz)
         self._gaps = _Gaps(sampling_rate_hz)
-        self._block = -int(-(sampling_rate_hz * BLOCK_MS / 1000) // 1)
+        self._block = -int(-(sampling_rate_hz * block_ms / 1000) // 1)
         self._batch = int(sampling_rate_hz * BATCH_S)
         self._waiting: list[NDArray[np.int32]] = []
         self._n_waiting = 0
@@ -214,12 +227,10 @@ class _Gaps:
 
 
 def ticks_to_samples(at_ticks: NDArray[np.int64], sampling_rate_hz: Fraction) -> NDArray[np.int64]:
-    """Nearest input sample of a time in ticks of 1/``TICKS_HZ`` s, int64 [k]; exact up to 100 days."""
-    numerator, denominator = sampling_rate_hz.numerator, sampling_rate_hz.denominator
-    seconds, ticks = at_ticks // TICKS_HZ, at_ticks % TICKS_HZ
-    whole, rest = np.divmod(seconds * numerator, denominator)
-    part = 2 * (rest * TICKS_HZ + ticks * numerator) + TICKS_HZ * denominator
-    return np.asarray(whole + part // (2 * TICKS_HZ * denominator), np.int64)
+    """Nearest input sample of times in ticks of 1/``TICKS_HZ`` s, int64 [k] to int64 [k]; exact."""
+    twice, unit = 2 * sampling_rate_hz.numerator, TICKS_HZ * sampling_rate_hz.denominator
+    # Python's integers: a few beats cost less than a few array operations, and nothing overflows.
+    return np.array([(tick * twice + unit) // (2 * unit) for tick in at_ticks.tolist()], np.int64)
 
 
 def _joined(chunks: list[SignalChunk]) -> SignalChunk:

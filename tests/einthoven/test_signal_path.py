@@ -13,7 +13,7 @@ from einthoven.errors import InputError, SamplingRateError
 from einthoven.models import load_model
 from einthoven.ports import MISSING_UV
 from einthoven.results import Quality
-from einthoven.signal_path import TICKS_HZ, SignalChunk, SignalPath, ticks_to_samples
+from einthoven.signal_path import BLOCK_MS, TICKS_HZ, SignalChunk, SignalPath, ticks_to_samples
 from einthoven.signals import analyze_signal
 from einthoven.simulator import SimulatedRhythm
 from einthoven.source_simulated import SimulatedSource
@@ -30,8 +30,8 @@ def heart(rate: Fraction, seconds: int, **options) -> np.ndarray:
 SIGNALS = {rate: heart(rate, 20) for rate in RATES}
 
 
-def through(samples: np.ndarray, rate: Fraction, cuts: list[int]) -> list[SignalChunk]:
-    path = SignalPath(COEFFICIENTS, rate)
+def through(samples: np.ndarray, rate: Fraction, cuts: list[int], block_ms: int = BLOCK_MS) -> list[SignalChunk]:
+    path = SignalPath(COEFFICIENTS, rate, block_ms=block_ms)
     return [*(path.push(piece) for piece in np.split(samples, cuts)), path.finish()]
 
 
@@ -61,13 +61,14 @@ def test_same_bits_in_any_chunking(rate: Fraction, seed: int, data: st.DataObjec
     for start in chance.integers(0, len(samples), data.draw(st.integers(0, 4))):
         samples[start : start + int(chance.integers(1, rate))] = MISSING_UV
     cuts = sorted(data.draw(st.lists(st.integers(0, len(samples)), max_size=40)))
-    assert_same(joined(through(samples, rate, cuts)), joined(through(samples, rate, [])))
+    block_ms = data.draw(st.sampled_from([50, 125, 1_000, 3_000, 60_000]))
+    assert_same(joined(through(samples, rate, cuts, block_ms)), joined(through(samples, rate, [])))
 
 
 @pytest.mark.parametrize("rate", [Fraction(130), Fraction("511.422")])
 def test_same_bits_sample_by_sample(rate: Fraction) -> None:
     samples = SIGNALS[rate][: int(12 * rate)]
-    assert_same(joined(through(samples, rate, list(range(1, len(samples))))), joined(through(samples, rate, [])))
+    assert_same(joined(through(samples, rate, list(range(1, len(samples))), 50)), joined(through(samples, rate, [])))
 
 
 @pytest.mark.parametrize("rate", RATES)
@@ -104,7 +105,7 @@ def test_no_beat_where_nothing_was_received() -> None:
     assert all(found.flags[second] & Quality.GAP for second in (10, 11, 12))
     assert not found.flags[20] & Quality.GAP
     assert np.count_nonzero(found.r_peaks > 13 * 250) > 20
-    beats = joined(through(samples, rate, list(range(100, len(samples), 100))))
+    beats = joined(through(samples, rate, list(range(100, len(samples), 100)), 125))
     after = np.flatnonzero(beats[3])
     assert beats[0][after].tolist() == [found.r_peaks[found.r_peaks > 13 * 250][0]]
 
@@ -128,6 +129,12 @@ def test_what_is_no_ecg_is_not_usable(samples: np.ndarray) -> None:
     assert len(found.flags) == len(samples) // 300
     assert np.all(found.flags != 0)
     assert len(found.r_peaks) <= len(samples) / 300 * 5
+
+
+@pytest.mark.parametrize("block_ms", [0, 49, 60_001])
+def test_a_block_out_of_range_is_refused(block_ms: int) -> None:
+    with pytest.raises(InputError, match="50 to 60000 ms"):
+        SignalPath(COEFFICIENTS, Fraction(300), block_ms=block_ms)
 
 
 def test_a_rate_out_of_range_and_words_are_refused() -> None:
