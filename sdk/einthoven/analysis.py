@@ -13,9 +13,11 @@ It deliberately does not store, time-stamp or name anything, and makes no risk t
 Invariants:
     1. An analysis is a pure function of (model, front end, samples, rate); chunking changes nothing.
     2. Raw flags (``einthoven.quality``) go with each step as it happens; the noise of a window's seconds is judged when
-       it ends (``window_flags``), and less than half of them usable makes the verdict inconclusive.
+       it ends (``look_at_window``), and less than half of them usable makes the verdict inconclusive.
     3. A second with ``GAP`` or ``FLAT`` passes through the model, whose state goes on, but does not enter the pool.
-    4. No window gives a confident class from less than ``MIN_STEPS`` seconds, or from less than half its seconds.
+    4. A window whose median heart rate is outside ``MIN_RATE_BPM`` to ``MAX_RATE_BPM`` gets no class: it is no heart,
+       or the sampling rate is not what it was said to be.
+    5. No window gives a confident class from less than ``MIN_STEPS`` seconds, or from less than half its seconds.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from einthoven.beat_detector import TICKS_HZ, BeatDetector
 from einthoven.frontend import Filler, FrontEnd
 from einthoven.models import CLASSES, Model
 from einthoven.probability import permilles
@@ -43,6 +46,12 @@ MIN_STEPS = 5
 """Model steps (seconds) under which a window is too short for a verdict."""
 MIN_USABLE_PERCENT = 50
 """Share of a window's seconds that must be usable."""
+MIN_RATE_BPM = 25
+MAX_RATE_BPM = 240
+"""Median heart rates of a window that are believed, beats a minute. Ventricular escape rhythms go down to 20-40; above
+240 is little but flutter with 1:1 conduction and ventricular flutter, which the classes here do not know."""
+MIN_RATE_INTERVALS = 3
+"""Intervals between beats that a median heart rate rests on at least."""
 LOGIT_UNITY = 256
 """Units of a pooled logit in one count of the model's output."""
 _NOT_POOLED = Quality.GAP | Quality.FLAT
@@ -92,6 +101,7 @@ class WindowAnalysis:
         seconds: Whole seconds of raw signal.
         usable_s: Those without any quality flag.
         quality: Union of their flags.
+        heart_rate_bpm: Median heart rate, rounded; ``None`` with fewer than ``MIN_RATE_INTERVALS`` intervals.
         logits: Pooled integer logits of N, A, O, ~; zeros for an empty pool.
         rhythm: Class with the highest logit, the first of equals.
         confidence_permille: Its calibrated probability in 1/1000; 0 for an empty pool.
@@ -103,6 +113,7 @@ class WindowAnalysis:
     seconds: int
     usable_s: int
     quality: Quality
+    heart_rate_bpm: int | None
     logits: tuple[int, int, int, int]
     rhythm: Rhythm
     confidence_permille: int
@@ -176,13 +187,14 @@ class WindowAnalyzer:
     def finish(self) -> WindowAnalysis:
         """The verdict on what was pushed; steps that lack look-ahead are left out."""
         samples = np.concatenate([np.zeros(0, np.int32), *self._pieces])
-        flags = window_flags(_table(self._model.coefficients, self._rate), samples, self._rate)
+        flags, rate_bpm = look_at_window(_table(self._model.coefficients, self._rate), samples, self._rate)
         return _judge(
             self._model,
             self._steps,
             seconds=len(flags),
             usable_s=int(np.count_nonzero(flags == 0)),
             quality=Quality(int(np.bitwise_or.reduce(flags))),
+            rate_bpm=rate_bpm,
         )
 
 
@@ -216,19 +228,31 @@ def analyze_record(
     union = Quality.USABLE
     for window in windows:
         union |= window.quality
-    verdict = _judge(model, steps, seconds=seconds, usable_s=usable, quality=union)
+    rates = sorted(window.heart_rate_bpm for window in windows if window.heart_rate_bpm is not None)
+    rate_bpm = rates[len(rates) // 2] if rates else None
+    verdict = _judge(model, steps, seconds=seconds, usable_s=usable, quality=union, rate_bpm=rate_bpm)
     return RecordAnalysis(windows, verdict)
 
 
-def window_flags(
+def look_at_window(
     table: ResamplerTable, samples_uv: NDArray[np.int32], sampling_rate_hz: Fraction
-) -> NDArray[np.uint16]:
-    """Quality flags of a window's whole seconds, uint16 [s]: from the window alone, so that a replay gives the same."""
-    quality = SignalQuality(sampling_rate_hz)
-    resampler = Resampler(table)
-    first = quality.push(samples_uv, resampler.push(Filler().push(samples_uv)))
-    second = quality.push(samples_uv[:0], resampler.finish())
-    return np.concatenate([first.flags, second.flags, quality.finish().flags])
+) -> tuple[NDArray[np.uint16], int | None]:
+    """Quality flags of a window's whole seconds, uint16 [s], and its median heart rate in beats a minute, rounded.
+
+    From the window alone, so that a replay gives the same.
+    """
+    quality, detector, resampler = SignalQuality(sampling_rate_hz), BeatDetector(), Resampler(table)
+    resampled = np.concatenate([resampler.push(Filler().push(samples_uv)), resampler.finish()])
+    flags = np.concatenate([quality.push(samples_uv, resampled).flags, quality.finish().flags])
+    peaks = np.concatenate([detector.push(resampled).at_ticks, detector.finish().at_ticks])
+    return flags, _median_rate_bpm(np.diff(peaks))
+
+
+def _median_rate_bpm(intervals_ticks: NDArray[np.int64]) -> int | None:
+    if len(intervals_ticks) < MIN_RATE_INTERVALS:
+        return None
+    median = int(np.sort(intervals_ticks)[len(intervals_ticks) // 2])
+    return (60 * TICKS_HZ + median // 2) // median
 
 
 def window_stop(number: int, sampling_rate_hz: Fraction) -> int:
@@ -248,7 +272,13 @@ def _windows(samples_uv: NDArray[np.int32], rate: Fraction) -> Iterator[NDArray[
 
 
 def _judge(
-    model: Model, steps: Sequence[StepOutput], *, seconds: int, usable_s: int, quality: Quality
+    model: Model,
+    steps: Sequence[StepOutput],
+    *,
+    seconds: int,
+    usable_s: int,
+    quality: Quality,
+    rate_bpm: int | None,
 ) -> WindowAnalysis:
     pooled = [step.logits for step in steps if not step.quality & _NOT_POOLED]
     logits = _pool(model, pooled)
@@ -265,11 +295,15 @@ def _judge(
         or rhythm is Rhythm.NOISE
     ):
         reason = InconclusiveReason.POOR_SIGNAL
+    elif rate_bpm is not None and not MIN_RATE_BPM <= rate_bpm <= MAX_RATE_BPM:
+        reason = InconclusiveReason.RATE_OUT_OF_RANGE
     elif confidence < probability.low_confidence_permille:
         reason = InconclusiveReason.LOW_CONFIDENCE
     else:
         reason = InconclusiveReason.NONE
-    return WindowAnalysis(len(pooled), seconds, usable_s, quality, logits, rhythm, confidence, reason, tuple(steps))
+    return WindowAnalysis(
+        len(pooled), seconds, usable_s, quality, rate_bpm, logits, rhythm, confidence, reason, tuple(steps)
+    )
 
 
 def _pool(model: Model, seconds: Sequence[Sequence[int]]) -> tuple[int, int, int, int]:
