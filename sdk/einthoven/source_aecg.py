@@ -26,12 +26,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from einthoven.errors import RecordFormatError, SamplingRateError
+from einthoven.held_lead import HeldLead
 from einthoven.samples import as_microvolts
 from einthoven.source_checks import microvolts_per, number, sample_count, sampling_rate, source_name, translated
 from einthoven.xml_records import (
     MAX_XML_SAMPLES,
     XmlElement,
-    XmlLeadSource,
     checked_root,
     listed_counts,
     one_lead,
@@ -51,7 +51,7 @@ _TIME = re.compile(r"(\d{14})(?:\.(\d{1,6})\d*)?([+-])(\d\d)(\d\d)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class AecgSource(XmlLeadSource):
+class AecgSource(HeldLead):
     """One lead of an HL7 aECG. Made by ``open``."""
 
     @classmethod

@@ -18,8 +18,7 @@ Invariants:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from fractions import Fraction
 from pathlib import Path
@@ -30,6 +29,7 @@ from numpy.typing import NDArray
 
 from einthoven.dicom_dataset import MAX_DICOM_BYTES, DicomDataset
 from einthoven.errors import InputError, RecordFormatError, UnknownUnit
+from einthoven.held_lead import HeldLead
 from einthoven.samples import MAX_ABS_UV, as_microvolts
 from einthoven.scp_rhythm import LEADS_BY_CODE
 from einthoven.source_checks import (
@@ -39,7 +39,6 @@ from einthoven.source_checks import (
     library,
     microvolts_per,
     number,
-    pieces,
     regular_file,
     sample_count,
     sampling_rate,
@@ -72,20 +71,10 @@ class _Group:
     n_samples: int
 
 
-@dataclass(frozen=True, slots=True)
-class DicomSource:
+class DicomSource(HeldLead):
     """One lead of a DICOM ECG. Made by ``open``."""
 
-    name: str
-    sampling_rate_hz: Fraction
-    started_at_ms: int | None
-    _samples_uv: NDArray[np.int32] = field(repr=False)
-    simulated: bool = False
-
-    @property
-    def n_samples(self) -> int:
-        """Samples of the lead."""
-        return self._samples_uv.size
+    __slots__ = ()
 
     @classmethod
     def open(cls, path: Path, *, lead: str | None = None) -> Self:
@@ -115,12 +104,8 @@ class DicomSource:
                 name=source_name("DICOM", group.names[index]),
                 sampling_rate_hz=rate_hz,
                 started_at_ms=_started_at_ms(dataset, group.item),
-                _samples_uv=_microvolts(counts, group.channels[index], _padding(group.item, counts.dtype)),
+                samples_uv=_microvolts(counts, group.channels[index], _padding(group.item, counts.dtype)),
             )
-
-    def chunks(self) -> Iterator[NDArray[np.int32]]:
-        """Yield consecutive samples, int32 [n] microvolts, ``MISSING_UV`` where padded."""
-        yield from pieces(self._samples_uv, self.sampling_rate_hz)
 
 
 def _choose(dataset: DicomDataset, lead: str | None) -> tuple[_Group, int]:

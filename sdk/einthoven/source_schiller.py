@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from einthoven.errors import RecordFormatError, SamplingRateError
+from einthoven.held_lead import HeldLead
 from einthoven.samples import as_microvolts
 from einthoven.source_checks import (
     MAX_SIGNALS,
@@ -32,7 +33,7 @@ from einthoven.source_checks import (
     source_name,
     translated,
 )
-from einthoven.xml_records import MAX_XML_SAMPLES, XmlElement, XmlLeadSource, checked_root, listed_counts, one_lead
+from einthoven.xml_records import MAX_XML_SAMPLES, XmlElement, checked_root, listed_counts, one_lead
 
 RHYTHM_TYPE: Final = "ECG_RHYTHMS"
 ENCODING: Final = "COMMASEPARATE"
@@ -41,7 +42,7 @@ RATE_EXPONENT: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
-class SchillerSource(XmlLeadSource):
+class SchillerSource(HeldLead):
     """One lead of a Schiller EDI file. Made by ``open``."""
 
     @classmethod

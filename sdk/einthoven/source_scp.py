@@ -11,22 +11,16 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 from typing import Self
 
-import numpy as np
-from numpy.typing import NDArray
-
 from einthoven.errors import RecordFormatError
+from einthoven.held_lead import HeldLead
 from einthoven.samples import as_microvolts
 from einthoven.scp_rhythm import decode_rhythm, read_encoded, read_leads
 from einthoven.scp_sections import MAX_SCP_BYTES, acquired_at_ms, read_sections
 from einthoven.source_checks import (
     choose_lead,
-    pieces,
     regular_file,
     sample_count,
     sampling_rate,
@@ -35,20 +29,10 @@ from einthoven.source_checks import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ScpSource:
+class ScpSource(HeldLead):
     """One lead of an SCP-ECG record. Made by ``open``."""
 
-    name: str
-    sampling_rate_hz: Fraction
-    started_at_ms: int | None
-    _samples_uv: NDArray[np.int32] = field(repr=False)
-    simulated: bool = False
-
-    @property
-    def n_samples(self) -> int:
-        """Samples of the lead."""
-        return self._samples_uv.size
+    __slots__ = ()
 
     @classmethod
     def open(cls, path: Path, *, lead: str | None = None) -> Self:
@@ -79,9 +63,5 @@ class ScpSource:
                 name=source_name("SCP-ECG", leads[index].name),
                 sampling_rate_hz=rate_hz,
                 started_at_ms=acquired_at_ms(sections.get(1, b"")),
-                _samples_uv=as_microvolts(counts * rhythm.step_nv / 1000, max_samples=counts.size),
+                samples_uv=as_microvolts(counts * rhythm.step_nv / 1000, max_samples=counts.size),
             )
-
-    def chunks(self) -> Iterator[NDArray[np.int32]]:
-        """Yield consecutive samples, int32 [n] microvolts."""
-        yield from pieces(self._samples_uv, self.sampling_rate_hz)

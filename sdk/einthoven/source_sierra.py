@@ -31,10 +31,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from einthoven.errors import InputError, RecordFormatError
+from einthoven.held_lead import HeldLead
 from einthoven.samples import as_microvolts
 from einthoven.source_checks import lead_name, number, sample_count, sampling_rate, source_name, translated
 from einthoven.xli import XliChunk, split_chunks, unpack
-from einthoven.xml_records import MAX_XML_SAMPLES, XmlElement, XmlLeadSource, checked_root, one_lead
+from einthoven.xml_records import MAX_XML_SAMPLES, XmlElement, checked_root, one_lead
 
 VERSIONS: Final = frozenset({"1.03", "1.04", "1.04.01"})
 STANDARD_LEADS: Final = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
@@ -49,7 +50,7 @@ SIGNAL: Final = "dataacquisition/signalcharacteristics"
 
 
 @dataclass(frozen=True, slots=True)
-class SierraSource(XmlLeadSource):
+class SierraSource(HeldLead):
     """One lead of a Philips Sierra file. Made by ``open``."""
 
     @classmethod

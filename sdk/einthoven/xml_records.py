@@ -18,7 +18,6 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -27,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from einthoven.errors import RecordFormatError
-from einthoven.source_checks import choose_lead, lead_name, library, pieces, regular_file, translated
+from einthoven.source_checks import choose_lead, lead_name, library, regular_file, translated
 
 MAX_XML_BYTES: Final = 32 * 2**20
 """Largest file, bytes: an hour of one lead, or twelve leads for many minutes; the examples are under 0.5 MiB."""
@@ -84,29 +83,6 @@ class XmlElement:
         """The text of the first descendant at a path without outer blanks, or ``None`` where there is none."""
         found = self.first(path)
         return found.text.strip() if found is not None else None
-
-
-@dataclass(frozen=True, slots=True)
-class XmlLeadSource:
-    """One lead of an XML export, read whole: such files hold minutes. The readers' sources derive from it.
-
-    Attributes:
-        name: Form and lead; no file, no patient.
-        sampling_rate_hz: Samples a second, exact.
-        samples_uv: int32 [n], microvolts, read-only, ``MISSING_UV`` where none was received.
-        started_at_ms: UTC of the first sample in ms since 1970, where the file states a time zone.
-        simulated: Never.
-    """
-
-    name: str
-    sampling_rate_hz: Fraction
-    samples_uv: NDArray[np.int32] = field(repr=False)
-    started_at_ms: int | None = None
-    simulated: bool = False
-
-    def chunks(self) -> Iterator[NDArray[np.int32]]:
-        """Yield consecutive samples, int32 [n] microvolts, about a second at a time."""
-        yield from pieces(self.samples_uv, self.sampling_rate_hz)
 
 
 def read_xml(path: Path) -> XmlElement:

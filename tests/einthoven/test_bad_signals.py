@@ -75,15 +75,25 @@ def test_no_ecg_gets_no_label(model: Model, runner: LiteRtRunner, samples: np.nd
         assert found.quality & fault
 
 
-@pytest.mark.parametrize("bpm", [15, 20, 265])
-def test_a_heart_rate_that_is_none_is_inconclusive(model: Model, runner: LiteRtRunner, bpm: int) -> None:
+@pytest.mark.parametrize(
+    ("bpm", "reason"),
+    [
+        (15, InconclusiveReason.POOR_SIGNAL),
+        (20, InconclusiveReason.POOR_SIGNAL),
+        (245, InconclusiveReason.RATE_OUT_OF_RANGE),
+        (265, InconclusiveReason.RATE_OUT_OF_RANGE),
+    ],
+)
+def test_a_heart_rate_that_is_none_is_inconclusive(
+    model: Model, runner: LiteRtRunner, bpm: int, reason: InconclusiveReason
+) -> None:
     """A sampling rate that is wrong by a large factor shows so."""
     since_beat_s = np.mod(np.arange(7_500) / 250, 60 / bpm) - 0.05
     samples = (1_000 * np.exp(-((since_beat_s / 0.012) ** 2))).astype(np.int32)
     found = analyze_window(model, runner, samples, RATE)
-    if found.heart_rate_bpm is not None:
-        assert not MIN_RATE_BPM <= found.heart_rate_bpm <= MAX_RATE_BPM
-    assert found.reason is not InconclusiveReason.NONE
+    assert found.heart_rate_bpm is not None
+    assert not MIN_RATE_BPM <= found.heart_rate_bpm <= MAX_RATE_BPM
+    assert found.reason is reason
 
 
 def test_the_median_rate_of_a_window_is_its_hearts(model: Model, runner: LiteRtRunner) -> None:
