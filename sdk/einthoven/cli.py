@@ -54,6 +54,8 @@ from einthoven.store_memory import MemoryStore
 from einthoven.store_sqlcipher import SqlCipherStore
 from einthoven.syncing import sync as sync_store
 
+LIVE_BLOCK_MS: Final = 1_000
+"""Someone is looking: say each beat within three seconds."""
 STORE_FILE: Final = "store.db"
 KEY_FILE: Final = "store.key"
 
@@ -161,7 +163,7 @@ def live(
 
     with _open(home, create=True) if store else MemoryStore() as kept:
         rate = source.sampling_rate_hz
-        with Session.open(model, kept, sampling_rate_hz=rate, runner=_runner(model)) as session:
+        with Session.open(model, kept, sampling_rate_hz=rate, runner=_runner(model), block_ms=LIVE_BLOCK_MS) as session:
             with suppress(KeyboardInterrupt):
                 asyncio.run(listen(session, source, seconds=seconds, take=take))
             for event in session.close():

@@ -63,7 +63,7 @@ def show_heart(out: Console, heart: Document) -> None:
     if heart["mean_bpm"] is None:
         out.print(f"Heart rate: none, {heart['beats']} beats found in no usable stretch", markup=False)
     else:
-        turned = ", electrodes the wrong way round" if heart["inverted"] else ""
+        turned = "; complexes point down, as with swapped electrodes" if heart["inverted"] else ""
         out.print(
             f"Heart rate: {heart['mean_bpm']:.0f}/min (single intervals {heart['lowest_bpm']:.0f} to "
             f"{heart['highest_bpm']:.0f}), {heart['beats']} beats{turned}",

@@ -28,7 +28,7 @@ from einthoven.quality import GAP_MS
 from einthoven.resampling import FrontEndCoefficients, Resampler, ResamplerTable
 from einthoven.signal_quality import EMPTY_SECONDS, AssessedSeconds, SignalQuality
 
-BLOCK_MS: Final = 4_000
+BLOCK_MS: Final = 5_000
 """Samples are worked on when this much has come in: going over them costs as much as twenty seconds of signal do, and
 the battery pays. An app that shows each beat as it comes asks for less (``block_ms``); the bits are the same."""
 MIN_BLOCK_MS: Final = 50

@@ -214,7 +214,8 @@ def library(name: str) -> ModuleType:
             return importlib.import_module(name)
     except ImportError as problem:
         raise InputError(
-            f"reading this format needs the library {name}", "install it: pip install 'einthoven[formats]'"
+            f"reading this format needs the library {name.partition('.')[0]}",
+            "install it: pip install 'einthoven[formats]'",
         ) from problem
 
 
