@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -51,8 +52,10 @@ def assert_nothing_is_left(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str], float]:
     tmp_path = tmp_path_factory.mktemp("demo")
-    began = time.monotonic()
-    return tmp_path, run_demo(tmp_path), time.monotonic() - began
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = run_demo(tmp_path)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return tmp_path, done, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def test_it_walks_all_seven_steps_and_ends_well(
@@ -66,9 +69,10 @@ def test_it_walks_all_seven_steps_and_ends_well(
     assert "bit for bit" in done.stdout
 
 
-def test_it_takes_less_than_half_a_minute(demo: tuple[Path, subprocess.CompletedProcess[str], float]) -> None:
-    *_, seconds = demo
-    assert seconds < 30
+def test_it_takes_far_less_than_half_a_minute(demo: tuple[Path, subprocess.CompletedProcess[str], float]) -> None:
+    """Processor time, so that a machine that others use can't fail it; idle, the demo's own time is no longer."""
+    *_, processor_s = demo
+    assert processor_s < 20
 
 
 def test_it_leaves_a_report_and_nothing_else(demo: tuple[Path, subprocess.CompletedProcess[str], float]) -> None:

@@ -196,9 +196,9 @@ def test_a_disturbed_stretch_drowns_the_ecg():
 
 
 def test_ten_minutes_take_less_than_two_seconds():
-    start = time.perf_counter()
+    start = time.process_time()
     simulate(SimulatedRhythm(duration_s=600, af_episodes=((100.0, 200.0),)))
-    assert time.perf_counter() - start < 2.0  # measured: 0.3 s; the margin is for a busy machine
+    assert time.process_time() - start < 2.0  # measured: 0.3 s; the margin is for a busy machine
 
 
 @pytest.mark.parametrize(

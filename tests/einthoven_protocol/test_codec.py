@@ -126,13 +126,13 @@ def test_nothing_to_do_costs_under_fifty_bytes() -> None:
 def test_ten_thousand_results_are_fast(device_results: Results) -> None:
     request = ExchangeRequest(device_alias=7, epoch=1, results=device_results(10_000))
     fastest = min(_there_and_back_s(request) for _ in range(5))
-    assert fastest < 0.2  # 0.03-0.05 measured; the bound only catches a lost vectorisation
+    assert fastest < 0.4  # processor time; 0.03-0.05 measured: the bound only catches a lost vectorisation
 
 
 def _there_and_back_s(request: ExchangeRequest) -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     codec.decode_request(codec.encode_request(request))
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 # ---- versions -----------------------------------------------------------------------------------------------------
