@@ -132,3 +132,34 @@ def _signal(path: Path, columns: dict[str, NDArray[np.generic]], record: Record)
         raise DatasetCorrupt(f"record {record.record_id} in {path.name} does not add up", "fetch the data set again")
     # First differences of int16: the sum wraps on purpose.
     return np.cumsum(columns["delta"][start : start + samples], dtype=np.int16).astype(np.int32)
+
+
+def read_channels(folder: Path) -> Iterator[tuple[dict[str, str], NDArray[np.int32]]]:
+    """Yield every record's line of the index and all of its channels, int32 [channels, n] in microvolts, by shard.
+
+    For sets with other columns than rhythm labels.
+
+    Raises:
+        DatasetNotFound: There is no index.
+        DatasetCorrupt: A shard is missing, damaged, or not what the index says.
+    """
+    if not (folder / "index.csv").is_file():
+        raise DatasetNotFound(f"no index.csv in {folder}", "give the folder of data sets with --data")
+    by_shard: dict[str, list[dict[str, str]]] = defaultdict(list)
+    try:
+        with (folder / "index.csv").open(newline="", encoding="utf-8") as lines:
+            for line in csv.DictReader(lines):
+                by_shard[line["shard"]].append(line)
+        for shard, lines_of_shard in sorted(by_shard.items()):
+            with (folder / Path(shard).name).open("rb") as stream, np.load(stream, allow_pickle=False) as content:
+                delta, start, names = content["delta"], content["start"], content["record_id"]
+                counts = np.stack([content["channels"], content["samples"]], axis=1).astype(np.int64)
+            for line in lines_of_shard:
+                row = int(line["row"])
+                if str(names[row]) != line["record_id"]:
+                    raise DatasetCorrupt(f"{folder / shard} holds another record", "fetch the data set again")
+                flat = delta[start[row] : start[row + 1]].reshape(counts[row])
+                # First differences of int16: the sum wraps on purpose.
+                yield line, np.cumsum(flat, axis=1, dtype=np.int16).astype(np.int32)
+    except (*UNREADABLE, TypeError, csv.Error) as error:
+        raise DatasetCorrupt(f"a shard or the index of {folder} can't be read", "fetch the data set again") from error

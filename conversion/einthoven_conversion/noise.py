@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from einthoven.frontend import Conditioner
 from einthoven.resampling import FrontEndCoefficients, ResamplerTable
-from einthoven_conversion.datasets import UNREADABLE
+from einthoven_conversion.datasets import read_channels
 from einthoven_conversion.errors import DatasetCorrupt
 
 
@@ -30,18 +29,9 @@ def read_noise(root: Path, coefficients: FrontEndCoefficients) -> NDArray[np.flo
         return np.zeros(0, np.float32)
     pieces = []
     try:
-        with (folder / "index.csv").open(newline="", encoding="utf-8") as lines:
-            rates = {line["record_id"]: Fraction(line["fs_hz"]) for line in csv.DictReader(lines)}
-        for shard in sorted(folder.glob("records_*.npz")):
-            with shard.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
-                for i, name in enumerate(content["record_id"]):
-                    start, stop = content["start"][i : i + 2]
-                    channels = content["delta"][start:stop].reshape(content["channels"][i], content["samples"][i])
-                    table = ResamplerTable(coefficients, rates[str(name)])
-                    pieces += [
-                        Conditioner(table).push(channel.astype(np.int32)).astype(np.float32)
-                        for channel in np.cumsum(channels, axis=1, dtype=np.int16)
-                    ]
-    except UNREADABLE as error:
-        raise DatasetCorrupt(f"{folder} can't be read", "fetch the data set again") from error
+        for line, channels in read_channels(folder):
+            table = ResamplerTable(coefficients, Fraction(line["fs_hz"]))
+            pieces += [Conditioner(table).push(channel).astype(np.float32) for channel in channels]
+    except (ValueError, KeyError, ZeroDivisionError) as error:
+        raise DatasetCorrupt(f"the rates in {folder} can't be read", "fetch the data set again") from error
     return np.concatenate(pieces) if pieces else np.zeros(0, np.float32)

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from einthoven.resampling import MODEL_RATE_HZ
-from einthoven_conversion.beats.recordings import Recording, ToModelRate, read_channels
+from einthoven_conversion.beats.recordings import Recording, ToModelRate
+from einthoven_conversion.datasets import read_channels
 
 TEST_PIECES = frozenset({"em_3", "em_4"})
 SNRS_DB = (24, 18, 12, 9, 6, 3, 0)
@@ -45,7 +46,7 @@ class Noise:
         self.training: list[Samples] = []
         self.clips: list[Samples] = []
         self.test: list[Samples] = []
-        for line, signals in read_channels(root, "nstdb_noise"):
+        for line, signals in read_channels(root / "nstdb_noise"):
             for signal in signals:
                 piece = resample(signal, Fraction(line["fs_hz"])).astype(np.float64)
                 if line["record_id"].startswith("clip"):

@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from einthoven_conversion.beats.matching import match
-from einthoven_conversion.beats.recordings import Recording, Span, ToModelRate, read_channels
+from einthoven_conversion.beats.recordings import Recording, Span, ToModelRate
+from einthoven_conversion.datasets import read_channels
 from einthoven_conversion.errors import DependencyMissing
 
 AGREEMENT_S = 0.080
@@ -53,7 +54,7 @@ def marks_of(root: Path, work: Path, log: Callable[[str], None]) -> Marks:
             return {name: kept[name] for name in kept.files}
     marks: Marks = {}
     for dataset in SOURCES:
-        for line, signals in read_channels(root, dataset):
+        for line, signals in read_channels(root / dataset):
             if line.get("label") == "~":
                 continue
             name = f"{dataset}/{line['record_id']}"
@@ -110,7 +111,7 @@ def read_agreed(root: Path, marks: Marks, skip: frozenset[str]) -> list[Recordin
     resample = ToModelRate()
     recordings = []
     for dataset in SOURCES:
-        for line, signals in read_channels(root, dataset):
+        for line, signals in read_channels(root / dataset):
             name, rate = f"{dataset}/{line['record_id']}", Fraction(line["fs_hz"])
             if name in skip or f"{name}/xqrs" not in marks:
                 continue

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from einthoven import load_model
 from einthoven.frontend import Filler
 from einthoven.resampling import Resampler, ResamplerTable
-from einthoven_conversion.datasets import UNREADABLE
-from einthoven_conversion.errors import DatasetCorrupt, DatasetNotFound
+from einthoven_conversion.datasets import read_channels
+from einthoven_conversion.errors import DatasetNotFound
 
 BEAT_SYMBOLS = frozenset("NLRBAaJSVrFejnE/fQ?")
 """Marks of the MIT-BIH code that stand for a beat (ANSI/AAMI EC57, 4.3.2)."""
@@ -86,33 +86,6 @@ class ToModelRate:
         return resampler.push(filler.push(padded))[: -(-len(samples_uv) * table.denominator // table.numerator)]
 
 
-def read_channels(root: Path, dataset: str) -> Iterator[tuple[dict[str, str], NDArray[np.int32]]]:
-    """Yield each record's line of the index and its signal, int32 [channels, n] in microvolts.
-
-    Raises:
-        DatasetNotFound: No such data set under ``root``.
-        DatasetCorrupt: A shard that does not hold what the index says.
-    """
-    folder = root / dataset
-    if not (folder / "index.csv").is_file():
-        raise DatasetNotFound(f"no {dataset}/index.csv under {root}", "give the folder of data sets with --data")
-    with (folder / "index.csv").open(newline="", encoding="utf-8") as lines:
-        by_shard: dict[str, list[dict[str, str]]] = defaultdict(list)
-        for line in csv.DictReader(lines):
-            by_shard[line["shard"]].append(line)
-    for shard, lines_of_shard in sorted(by_shard.items()):
-        try:
-            with np.load(folder / Path(shard).name, allow_pickle=False) as content:
-                delta, start, shape = content["delta"], content["start"], (content["channels"], content["samples"])
-            for line in lines_of_shard:
-                row = int(line["row"])
-                flat = delta[start[row] : start[row + 1]].reshape(int(shape[0][row]), int(shape[1][row]))
-                # First differences of int16: the sum wraps on purpose.
-                yield line, np.cumsum(flat, axis=1, dtype=np.int16).astype(np.int32)
-        except UNREADABLE as error:
-            raise DatasetCorrupt(f"{folder / shard} can't be read", "fetch the data set again") from error
-
-
 def read_marks(path: Path) -> dict[str, list[dict[str, str]]]:
     """Marks of each record, in the order of the file.
 
@@ -143,7 +116,7 @@ def read_references(root: Path, dataset: str, *, channels: int = 1) -> Iterator[
     resample = ToModelRate()
     marks = read_marks(root / dataset / MARK_FILES.get(dataset, "annotations.csv.gz"))
     waves = read_marks(root / dataset / "waves.csv.gz") if dataset == "qtdb" else {}
-    for line, signals in read_channels(root, dataset):
+    for line, signals in read_channels(root / dataset):
         record_id, rate = line["record_id"], Fraction(line["fs_hz"])
         found = [mark for mark in marks.get(record_id, []) if mark["symbol"] in BEAT_SYMBOLS]
         spans = _flutter(marks.get(record_id, []), rate, signals.shape[1])

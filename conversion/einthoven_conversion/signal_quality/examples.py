@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from einthoven.quality_measures import N_MEASURES
 from einthoven.quality_network import REASONS
 from einthoven.results import Quality
-from einthoven_conversion.datasets import LABELS
+from einthoven_conversion.datasets import LABELS, read_channels
 from einthoven_conversion.signal_quality.labels import detected_beats, right_seconds, usable_target
 from einthoven_conversion.signal_quality.noise_cases import (
     EM_PIECES,
@@ -35,7 +35,6 @@ from einthoven_conversion.signal_quality.noise_cases import (
 from einthoven_conversion.signal_quality.recordings import (
     Recording,
     measured,
-    read_channels,
     read_recordings,
     with_gap,
 )

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from einthoven.quality_network import REASONS
 from einthoven.results import Quality
-from einthoven_conversion.signal_quality.recordings import read_channels
+from einthoven_conversion.datasets import read_channels
 
 QRS_HALF_WIDTH_S = 0.05
 TRIMMED_SHARE = 0.05

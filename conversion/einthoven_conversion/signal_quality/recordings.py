@@ -21,8 +21,7 @@ from einthoven.models import load_model
 from einthoven.ports import MISSING_UV
 from einthoven.quality_measures import SecondMeasures
 from einthoven.resampling import Resampler, ResamplerTable
-from einthoven_conversion.datasets import UNREADABLE
-from einthoven_conversion.errors import DatasetCorrupt, DatasetNotFound
+from einthoven_conversion.datasets import read_channels
 
 BEAT_SYMBOLS = frozenset("NLRBAaJSVrFejnE/fQ?")
 """MIT-BIH marks that stand for a beat."""
@@ -51,28 +50,6 @@ class Recording:
     def name(self) -> str:
         """Unique over all sets."""
         return f"{self.dataset}/{self.record_id}"
-
-
-def read_channels(folder: Path) -> Iterator[tuple[dict[str, str], NDArray[np.int32]]]:
-    """Yield each record's line of the index and its channels, int32 [channels, n].
-
-    Raises:
-        DatasetNotFound: No index.
-        DatasetCorrupt: A shard can't be read.
-    """
-    if not (folder / "index.csv").is_file():
-        raise DatasetNotFound(f"no index.csv in {folder}", "give the folder of data sets with --data")
-    with (folder / "index.csv").open(newline="", encoding="utf-8") as lines:
-        index = {line["record_id"]: line for line in csv.DictReader(lines)}
-    for shard in sorted(folder.glob("records_*.npz")):
-        try:
-            with np.load(shard, allow_pickle=False) as content:
-                delta, start = content["delta"], content["start"]
-                for i, name in enumerate(content["record_id"]):
-                    flat = delta[start[i] : start[i + 1]].reshape(content["channels"][i], content["samples"][i])
-                    yield index[str(name)], np.cumsum(flat, axis=1, dtype=np.int16).astype(np.int32)
-        except UNREADABLE as error:
-            raise DatasetCorrupt(f"{shard} can't be read", "fetch the data set again") from error
 
 
 def read_recordings(root: Path, dataset: str, *, least_beats: int = 0) -> Iterator[Recording]:
