@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     folder.chmod(0o700)
     try:
         source = open_source(options.record) if options.record else SimulatedSource.demo()
-        asyncio.run(Walkthrough(console, folder, source, options.report).run())
+        asyncio.run(_walk(Walkthrough(console, folder, source, options.report)))
     except EinthovenError as problem:
         Console(stderr=True).print(f"einthoven demo: {problem}", markup=False, soft_wrap=True)
         return problem.exit_status
@@ -36,6 +36,17 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             shutil.rmtree(folder, ignore_errors=True)
     return 0
+
+
+async def _walk(walkthrough: Walkthrough) -> None:
+    """Run it; whatever Ctrl-C broke on its way, for instance a server that was being started, is a Ctrl-C."""
+    task = asyncio.current_task()
+    try:
+        await walkthrough.run()
+    except EinthovenError as problem:
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError from problem
+        raise
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -90,12 +90,12 @@ class ServerProcess:
     def stop(self) -> None:
         """Ask it to end, and see to it that it does.
 
-        One that was killed left its PostgreSQL running, as a crash would: it is started once more, which recovers the
-        database, and then ended properly.
+        One that was killed, also while it started, may have left its PostgreSQL running, as a crash would: it is
+        started once more, which recovers the database, and then ended properly.
         """
         if self._process is None:
             return
-        if self._process.returncode == -signal.SIGKILL:
+        if self._process.poll():
             with suppress(DemoError):
                 self.start()
         self._process.send_signal(signal.SIGTERM)

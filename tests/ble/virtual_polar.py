@@ -47,6 +47,7 @@ class Behaviour:
     stop_by_itself_after: int | None = None  # frames
     disconnect_after: Sequence[int] = ()  # frames of the first stream, the second, ...
     back_after_s: float = 0.0
+    stays_away: bool = False  # once the connection broke
     pause_after: int | None = None  # frames, then silence
     interval_s: float = 0.002
     clock: FixedClock | None = None  # goes on with each frame
@@ -92,6 +93,8 @@ class VirtualPolar:
 
     def drop(self) -> None:
         """Break the connection, as walking away does."""
+        if self.behaviour.stays_away:
+            self.behaviour.in_reach = self.behaviour.connects = False
         self.streaming = self.connected = False
         self.notifying.clear()
         self._changed(DEVICE, "org.bluez.Device1", Connected=Variant("b", False), ServicesResolved=Variant("b", False))

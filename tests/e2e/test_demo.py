@@ -12,6 +12,9 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
+from einthoven_demo.__main__ import main
+from einthoven_demo.errors import DemoError
+from einthoven_demo.walkthrough import Walkthrough
 
 FORMATS = Path(__file__).parents[2].parent / "shared" / "data" / "formats"
 needs_formats = pytest.mark.skipif(not FORMATS.exists(), reason=f"sample files are absent: {FORMATS.name}")
@@ -128,3 +131,26 @@ def test_stopped_at_any_step_it_cleans_up(tmp_path: Path, moment: str) -> None:
         assert process.wait(30) == 130, rest
         assert rest.splitlines()[-1] == "einthoven demo: stopped"
     assert_nothing_is_left(tmp_path)
+
+
+def test_what_ctrl_c_broke_on_its_way_is_a_ctrl_c(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def interrupted(_: Walkthrough) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        raise DemoError("the server ended at once", "a SIGINT reached it before it had a session of its own")
+
+    monkeypatch.setattr(Walkthrough, "run", interrupted)
+    assert main([]) == 130
+    assert capsys.readouterr().err == "einthoven demo: stopped\n"
+
+
+def test_a_failure_without_ctrl_c_stays_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def failing(_: Walkthrough) -> None:
+        raise DemoError("the server ended at once", "see its log")
+
+    monkeypatch.setattr(Walkthrough, "run", failing)
+    assert main([]) == DemoError.exit_status
+    assert "the server ended at once" in capsys.readouterr().err

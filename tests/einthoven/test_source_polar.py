@@ -237,15 +237,13 @@ async def test_a_strap_that_stays_away_is_given_up(tmp_path: Path, monkeypatch: 
     async def sleep(seconds: float) -> None:
         pauses.append(seconds)
 
-    behaviour = Behaviour(disconnect_after=(5,))
-    async with strap(tmp_path, behaviour, monkeypatch):
+    async with strap(tmp_path, Behaviour(disconnect_after=(5,), stays_away=True), monkeypatch):
         source = PolarSource(patience=Patience(scan_s=0.1, backoff_s=1, max_backoff_s=3, attempts=5), sleep=sleep)
         taken: list[Packet] = []
 
         async def taking() -> None:
             async for packet in source.packets():
                 taken.append(packet)
-                behaviour.in_reach = behaviour.connects = False
 
         with pytest.raises(SensorDisconnected, match="5 attempts"):
             await taking()
@@ -358,13 +356,10 @@ async def test_without_bleak_it_says_what_to_install(monkeypatch: pytest.MonkeyP
 
 
 async def test_closing_while_it_reconnects_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    behaviour = Behaviour(disconnect_after=(3,))
-    async with strap(tmp_path, behaviour, monkeypatch) as polar:
+    async with strap(tmp_path, Behaviour(disconnect_after=(3,), stays_away=True), monkeypatch) as polar:
         source = PolarSource(patience=Patience(scan_s=0.1, attempts=1000, backoff_s=0.01, max_backoff_s=0.01))
         events = listened(source)
         task = asyncio.ensure_future(take(source, 1000))
-        await until(lambda: polar.sent == 3)
-        behaviour.in_reach = behaviour.connects = False
         await until(lambda: SensorState.RECONNECTING in states(events))
         await asyncio.sleep(0.3)
         await source.close()
