@@ -69,6 +69,7 @@ $(VENV)/.bench: setup.cfg pyproject.toml
 
 bench: $(VENV)/.bench evaluate  ## the figures that can be measured so far
 	$(BIN)/einthoven-bench signal --data "$(DATA)"
+	$(BIN)/einthoven-bench model --data "$(DATA)"
 
 clean:  ## all that these commands made, and nothing else
 	rm -rf $(VENV) build dist .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov demo-report.html

@@ -1,4 +1,4 @@
-"""The `einthoven-bench` command: signal.
+"""The `einthoven-bench` command: signal, model.
 
 It deliberately measures nothing itself. With ``--json`` standard output holds one JSON document and nothing else; what
 is going on is said on standard error.
@@ -24,6 +24,7 @@ except ImportError:
 from einthoven.errors import EinthovenError
 from einthoven_bench.errors import BenchError
 from einthoven_bench.figures import read_values
+from einthoven_bench.model_run import ModelOptions, ModelRun
 from einthoven_bench.render import change_table, print_document
 from einthoven_bench.signal_run import Options, SignalRun
 from einthoven_bench.targets import changes
@@ -40,11 +41,6 @@ app = typer.Typer(
 )
 _out = Console(highlight=False, width=None if sys.stdout.isatty() else TABLE_WIDTH)
 _err = Console(stderr=True, highlight=False)
-
-
-@app.callback()
-def _commands() -> None:
-    """Keep `signal` a word of its own while it is the only command."""
 
 
 @app.command()
@@ -68,6 +64,37 @@ def signal(
     before = read_values(compare) if compare else None
     options = Options(records, quick, peers, thorough, workers=0 if quick else None)
     run = SignalRun(data, options, _progress)
+    if digest_only:
+        sys.stdout.write(json.dumps(asdict(run.digest())) + "\n")
+        return
+    document = run.measure()
+    if as_json:
+        sys.stdout.write(document.as_json() + "\n")
+    else:
+        print_document(_out, document)
+    if before is not None:
+        (_err if as_json else _out).print(change_table(changes(before, document.figures)))
+
+
+@app.command()
+def model(
+    data: Annotated[Path, typer.Option("--data", help="Folder of data sets (its README gives the layout).")] = (
+        DEFAULT_DATA
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A run of seconds over little, to see that it works.")] = False,
+    compare: Annotated[
+        Path | None, typer.Option("--compare", help="What --json printed earlier, to print the changes.")
+    ] = None,
+    records: Annotated[int | None, typer.Option(min=1, help="Only the first N recordings of cinc2017.")] = None,
+    thorough: Annotated[bool, typer.Option("--thorough", help="Chunkings of every recording of cinc2017.")] = False,
+    digest_only: Annotated[
+        bool, typer.Option("--digest-only", help="Only the digests, to compare two machines.")
+    ] = False,
+) -> None:
+    """Size, multiply-adds, state, time and exactness of the shipped model."""
+    before = read_values(compare) if compare else None
+    run = ModelRun(data, ModelOptions(records, quick, thorough, workers=0 if quick else None), _progress)
     if digest_only:
         sys.stdout.write(json.dumps(asdict(run.digest())) + "\n")
         return

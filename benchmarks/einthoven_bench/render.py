@@ -28,7 +28,9 @@ def print_document(console: Console, document: Document) -> None:
     for line in document.left_out:
         console.print(line, markup=False, soft_wrap=True)
     judged = [verdict(one) for one in document.figures if one.id in TARGETS]
-    console.print(f"{judged.count('met')} of {len(judged)} measured targets met, {len(TARGETS)} there are")
+    commands = {one.id.partition(".")[0] for one in document.figures}
+    there = sum(name.partition(".")[0] in commands for name in TARGETS)
+    console.print(f"{judged.count('met')} of {len(judged)} measured targets met, {there} there are")
 
 
 def figure_table(document: Document) -> Table:

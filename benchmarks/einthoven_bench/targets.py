@@ -27,6 +27,11 @@ class Target:
 
 
 TARGETS: Final[dict[str, Target]] = {
+    "model.size_bytes_max": Target(100_000, "lower"),
+    "model.mac_per_s": Target(1_000_000, "lower"),
+    "model.state_bytes": Target(8_192, "lower"),
+    "model.step_invoke_us": Target(60, "lower"),
+    "model.exactness_differing_bits": Target(0, "lower"),
     "signal.mitdb.qrs_f1": Target(0.998, "higher"),
     "signal.qtdb.qrs_f1": Target(0.998, "higher"),
     "signal.mitdb.r_error_ms_median": Target(10, "lower"),

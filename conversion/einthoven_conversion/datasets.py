@@ -1,59 +1,62 @@
-"""Reads recordings with a rhythm label from a data folder: ``index.csv`` and shards of first differences.
+"""Recordings to train and score on, in either layout: shards (``../shared/data``) or PhysioNet's WFDB records.
 
-It deliberately resamples and filters nothing, and trusts no count in a file: what does not add up is refused.
+What is in a folder decides: ``index.csv`` means shards, WFDB headers mean PhysioNet. Both give the same values, so that
+a model trained on the one is the model trained on the other, up to the folds (``dataset_physionet``).
 
-Invariants:
-    1. Records come in the order of the index, each exactly once.
-    2. A data set for evaluation may lack ``fold`` and ``split``; one for cross-validation may not.
+It deliberately reads no file itself and fetches nothing.
 """
 
 from __future__ import annotations
 
-import csv
-import zipfile
-import zlib
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from einthoven_conversion.errors import DatasetCorrupt, DatasetNotFound, DatasetUnknown
+from einthoven_conversion import dataset_physionet, dataset_shards
+from einthoven_conversion.dataset_records import LABELS, MAX_RECORD_SAMPLES, Record
+from einthoven_conversion.errors import DatasetNotFound, DatasetUnknown
 
-LABELS = ("N", "A", "O", "~")
-"""In the order of ``einthoven.results.Rhythm``."""
+__all__ = [
+    "DATASETS",
+    "FOLDERS",
+    "LABELS",
+    "MAX_RECORD_SAMPLES",
+    "Record",
+    "find_folder",
+    "open_dataset",
+    "read_channels",
+    "read_signals",
+]
+
 DATASETS = ("cinc2017",)
-MAX_RECORD_SAMPLES = 10_000_000
-UNREADABLE = (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
-"""What NumPy and zipfile raise on a damaged shard."""
+"""Sets with a rhythm label a record."""
+FOLDERS: Final = {
+    "cinc2017": ("cinc2017", "training2017", "challenge-2017/1.0.0/training", "challenge-2017/1.0.0/training2017"),
+    "mitdb": ("mitdb", "mitdb/1.0.0"),
+    "nstdb_noise": ("nstdb_noise", "nstdb", "nstdb/1.0.0"),
+}
+"""What a set's folder is called, by ``../shared/data``, by PhysioNet's archives and as its site is laid out."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One line of the index.
+def find_folder(root: Path, name: str) -> Path | None:
+    """A set's folder, in either layout; None where it is not there.
 
-    Attributes:
-        record_id: Name within the data set.
-        sampling_rate_hz: Exact.
-        label: Index into ``LABELS``.
-        fold: Cross-validation fold, or None where the index has none.
-        shard: File that holds the signal.
-        row: Position in the shard.
+    Args:
+        root: Folder of data sets.
+        name: Of the set, such as ``mitdb``.
     """
+    return next((root / folder for folder in FOLDERS.get(name, (name,)) if _is_set(root / folder)), None)
 
-    record_id: str
-    sampling_rate_hz: Fraction
-    label: int
-    fold: int | None
-    shard: str
-    row: int
+
+def _is_set(folder: Path) -> bool:
+    return dataset_shards.is_there(folder) or dataset_physionet.is_there(folder)
 
 
 def open_dataset(root: Path, name: str) -> tuple[Path, Sequence[Record]]:
-    """Find a data set and read its index.
+    """Find a rhythm data set and read what it holds.
 
     Args:
         root: Folder of data sets, or the folder of the set itself.
@@ -63,103 +66,54 @@ def open_dataset(root: Path, name: str) -> tuple[Path, Sequence[Record]]:
         The set's folder and its records.
 
     Raises:
-        DatasetUnknown: Not a set that this package can use.
-        DatasetNotFound: No such folder or no index in it.
-        DatasetCorrupt: The index lacks a column or holds an unknown label.
+        DatasetUnknown: Not a set that this package can use, or an unknown label in it.
+        DatasetNotFound: No such folder, or nothing of either layout in it.
+        DatasetCorrupt: The index, the list of records, the labels or a header can't be used.
     """
     if name not in DATASETS:
         raise DatasetUnknown(f"there is no data set {name!r} here", f"use one of {', '.join(DATASETS)}")
-    for folder in (root / name, root):
-        if (folder / "index.csv").is_file():
-            return folder, _read_index(folder / "index.csv")
-    raise DatasetNotFound(f"no {name}/index.csv under {root}", "give the folder of data sets with --data")
-
-
-def _read_index(path: Path) -> Sequence[Record]:
-    records = []
-    try:
-        with path.open(newline="", encoding="utf-8") as lines:
-            for line in csv.DictReader(lines):
-                if line["label"] not in LABELS:
-                    raise DatasetUnknown(
-                        f"label {line['label']!r} in {path} is not one of {', '.join(LABELS)}", "give a rhythm data set"
-                    )
-                fold = line.get("fold")
-                records.append(
-                    Record(
-                        record_id=line["record_id"],
-                        sampling_rate_hz=Fraction(line["fs_hz"]),
-                        label=LABELS.index(line["label"]),
-                        fold=int(fold) if fold else None,
-                        shard=line["shard"],
-                        row=int(line["row"]),
-                    )
-                )
-    except (KeyError, ValueError, ZeroDivisionError, UnicodeDecodeError, csv.Error) as error:
-        raise DatasetCorrupt(f"{path} is not an index of labelled records", "fetch the data set again") from error
-    if not records:
-        raise DatasetCorrupt(f"{path} lists no records", "fetch the data set again")
-    return records
+    folder = find_folder(root, name) or (root if _is_set(root) else None)
+    if folder is None:
+        raise _not_there(name)
+    if dataset_shards.is_there(folder):
+        return folder, dataset_shards.open_records(folder)
+    return folder, dataset_physionet.open_records(folder)
 
 
 def read_signals(folder: Path, records: Sequence[Record]) -> Iterator[tuple[int, NDArray[np.int32]]]:
-    """Yield the position in ``records`` and the first channel, int32 [n] in microvolts, shard by shard.
+    """Yield the position in ``records`` and the first channel, int32 [n] in microvolts, each record once.
 
     Raises:
-        DatasetCorrupt: A shard is missing or holds another record than the index says.
+        DatasetCorrupt: A file is missing or holds another record than the set says.
     """
-    by_shard: dict[str, list[int]] = defaultdict(list)
-    for position, record in enumerate(records):
-        by_shard[record.shard].append(position)
-    for shard, positions in sorted(by_shard.items()):
-        path = folder / Path(shard).name
-        try:
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
-                columns = {key: content[key] for key in ("record_id", "delta", "start", "channels", "samples")}
-        except UNREADABLE as error:
-            raise DatasetCorrupt(f"{path} can't be read", "fetch the data set again") from error
-        for position in positions:
-            yield position, _signal(path, columns, records[position])
-
-
-def _signal(path: Path, columns: dict[str, NDArray[np.generic]], record: Record) -> NDArray[np.int32]:
-    row = record.row
-    if not 0 <= row < len(columns["record_id"]) or str(columns["record_id"][row]) != record.record_id:
-        raise DatasetCorrupt(f"record {record.record_id} is not where the index says", "fetch the data set again")
-    channels, samples = int(columns["channels"][row]), int(columns["samples"][row])
-    start, stop = int(columns["start"][row]), int(columns["start"][row + 1])
-    if not (0 < samples <= MAX_RECORD_SAMPLES and channels > 0 and stop - start == channels * samples):
-        raise DatasetCorrupt(f"record {record.record_id} in {path.name} does not add up", "fetch the data set again")
-    # First differences of int16: the sum wraps on purpose.
-    return np.cumsum(columns["delta"][start : start + samples], dtype=np.int16).astype(np.int32)
+    if dataset_shards.is_there(folder):
+        return dataset_shards.read_signals(folder, records)
+    return dataset_physionet.read_signals(folder, records)
 
 
 def read_channels(folder: Path) -> Iterator[tuple[dict[str, str], NDArray[np.int32]]]:
-    """Yield every record's line of the index and all of its channels, int32 [channels, n] in microvolts, by shard.
+    """Yield what a set says of every record, and all of its channels, int32 [channels, n] in microvolts.
 
-    For sets with other columns than rhythm labels.
+    For sets with other columns than rhythm labels. PhysioNet's folders give ``record_id``, ``fs_hz``, ``n_samples``,
+    ``leads``, ``subject_id``, ``kind`` (of noise), ``group`` and ``mlii_channel`` (of ``mitdb``).
+
+    Args:
+        folder: The set's, by the name it has in ``FOLDERS``; it may lie beside under another name of the same set.
 
     Raises:
-        DatasetNotFound: There is no index.
-        DatasetCorrupt: A shard is missing, damaged, or not what the index says.
+        DatasetNotFound: It is not there.
+        DatasetCorrupt: A file is missing, damaged, or not what the set says.
     """
-    if not (folder / "index.csv").is_file():
-        raise DatasetNotFound(f"no index.csv in {folder}", "give the folder of data sets with --data")
-    by_shard: dict[str, list[dict[str, str]]] = defaultdict(list)
-    try:
-        with (folder / "index.csv").open(newline="", encoding="utf-8") as lines:
-            for line in csv.DictReader(lines):
-                by_shard[line["shard"]].append(line)
-        for shard, lines_of_shard in sorted(by_shard.items()):
-            with (folder / Path(shard).name).open("rb") as stream, np.load(stream, allow_pickle=False) as content:
-                delta, start, names = content["delta"], content["start"], content["record_id"]
-                counts = np.stack([content["channels"], content["samples"]], axis=1).astype(np.int64)
-            for line in lines_of_shard:
-                row = int(line["row"])
-                if str(names[row]) != line["record_id"]:
-                    raise DatasetCorrupt(f"{folder / shard} holds another record", "fetch the data set again")
-                flat = delta[start[row] : start[row + 1]].reshape(counts[row])
-                # First differences of int16: the sum wraps on purpose.
-                yield line, np.cumsum(flat, axis=1, dtype=np.int16).astype(np.int32)
-    except (*UNREADABLE, TypeError, csv.Error) as error:
-        raise DatasetCorrupt(f"a shard or the index of {folder} can't be read", "fetch the data set again") from error
+    found = folder if _is_set(folder) else find_folder(folder.parent, folder.name)
+    if found is None:
+        raise _not_there(folder.name)
+    if dataset_shards.is_there(found):
+        return dataset_shards.read_channels(found)
+    return dataset_physionet.read_channels(found)
+
+
+def _not_there(name: str) -> DatasetNotFound:
+    return DatasetNotFound(
+        f"there is neither {name}/index.csv nor PhysioNet's folder of that set",
+        "give the folder of data sets with --data",
+    )

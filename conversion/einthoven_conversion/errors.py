@@ -6,9 +6,14 @@
     ├── DatasetNotFound        no such folder, or no index in it
     ├── DatasetCorrupt         an index or shard that does not hold what it claims
     ├── DatasetUnknown         a data set that this command can't use
+    ├── OptionRefused          options of a command that do not go together
     ├── DependencyMissing      TensorFlow or SciPy is not installed
     ├── TrainingFailed         a loss that is no number, or too few records to train on
-    └── QuantizationFailed     the converter gave another graph than the SDK expects
+    ├── QuantizationFailed     the converter gave another graph than the SDK expects
+    ├── OperatorUnsupported    the graph has an operator that the target can't run
+    ├── ExportFailed           a model or table that can't be written as C
+    ├── ReportIncomplete       a figure without its n
+    └── SigningKeyError        no key, one that others can read, or one that would be overwritten
 
 Invariants:
     1. A message is one line, says what was wrong and what to do.
@@ -56,6 +61,12 @@ class DatasetUnknown(ConversionError):
     exit_status = 2
 
 
+class OptionRefused(ConversionError):
+    """Options of a command do not go together."""
+
+    exit_status = 2
+
+
 class DependencyMissing(ConversionError):
     """A package of the ``conversion`` extra is not installed."""
 
@@ -70,5 +81,29 @@ class TrainingFailed(ConversionError):
 
 class QuantizationFailed(ConversionError):
     """The converter gave another graph than the SDK expects."""
+
+    exit_status = 4
+
+
+class OperatorUnsupported(ConversionError):
+    """The graph has an operator that the target can't run, or whose cost is not known."""
+
+    exit_status = 4
+
+
+class ExportFailed(ConversionError):
+    """A model or a table can't be read as a graph or as integers, or the files can't be written."""
+
+    exit_status = 4
+
+
+class SigningKeyError(ConversionError):
+    """There is no usable key to sign with, or one is there that would be overwritten."""
+
+    exit_status = 2
+
+
+class ReportIncomplete(ConversionError):
+    """A report has a figure without its value or its n."""
 
     exit_status = 4

@@ -1,68 +1,61 @@
-"""Writes a converted model and its manifest, so that the SDK accepts exactly that pair."""
+"""Writes a converted model and its manifest, so that the SDK accepts exactly that pair, once it is signed.
+
+It deliberately signs nothing (``signing`` does): what it writes is refused until somebody with a key puts a name to it.
+
+Invariants:
+    1. ``manifest_bytes`` is the one spelling of a manifest, so a model's digest is known before it is written.
+    2. A signature of what was there before does not stay beside what is written.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from einthoven.models import (
+from einthoven.model_manifest import (
+    INSTALLED_PARTS,
     LABELS,
     MANIFEST_SCHEMA,
+    PARTS,
     FrontEndEntry,
     Manifest,
     Model,
     Probability,
     SelfTest,
     Tensor,
-    verify_model,
+    assemble,
+    parse_manifest,
 )
 from einthoven.resampling import FrontEndCoefficients
 from einthoven.runner_litert import LiteRtRunner, import_interpreter, self_test_digest
+from einthoven.verdict import read_verdict
+from einthoven.verdict_tables import VerdictTables
+from einthoven_conversion.bom import render_bom
+from einthoven_conversion.card import render_card
+from einthoven_conversion.data_sources import RHYTHM_LICENCES
 from einthoven_conversion.errors import QuantizationFailed
 from einthoven_conversion.recipe import Recipe
+from einthoven_conversion.temperature import octave_ratio
+from einthoven_conversion.verdict.cross_fitting import untrained
+from einthoven_models import read_resource
 
-MODEL_VERSION = "1.0.0"
+MODEL_VERSION = "2.0.0"
+VERDICT_PART = "verdict.json"
 SELF_TEST_STEPS = 12
 INPUT_NAMES = ("signal", "signal_state", "state")
 OUTPUT_NAMES = ("logits", "signal_state_out", "state_out")
-LICENCES: tuple[dict[str, Any], ...] = (
-    {
-        "name": "PhysioNet/Computing in Cardiology Challenge 2017, training set, version 1.0.0",
-        "licence": "ODC-By-1.0",
-        "cite": "Clifford GD, Liu C, Moody B, Li-wei HL, Silva I, Li Q, Johnson AE, Mark RG. AF Classification from a "
-        "Short Single Lead ECG Recording: the PhysioNet/Computing in Cardiology Challenge 2017. Computing in "
-        "Cardiology 2017;44. doi:10.22489/CinC.2017.065-469",
-    },
-    {
-        "name": "MIT-BIH Noise Stress Test Database 1.0.0 (augmentation only)",
-        "licence": "ODC-By-1.0",
-        "cite": "Moody GB, Muldrow WE, Mark RG. A noise stress test for arrhythmia detectors. Computers in Cardiology "
-        "11:381-384 (1984). doi:10.13026/C2HS3T",
-    },
-    {
-        "name": "PhysioNet",
-        "licence": "",
-        "cite": "Goldberger AL et al. PhysioBank, PhysioToolkit, and PhysioNet. Circulation 2000;101(23):e215-e220",
-    },
-)
-
-
-def unverified_probability() -> Probability:
-    """Stands in until temperature and threshold are fitted."""
-    return Probability(octave_numerator=1, octave_denominator=1, temperature=1.0, low_confidence_permille=0, n=0)
 
 
 def describe(content: bytes, recipe: Recipe, coefficients: FrontEndCoefficients) -> Model:
-    """A model from its bytes, with a manifest that lacks probability and metrics as yet.
+    """A model from its bytes, with untrained verdict tables and without metrics as yet.
 
     Raises:
         QuantizationFailed: A tensor is in float, or has another scale than the SDK relies on.
@@ -74,61 +67,111 @@ def describe(content: bytes, recipe: Recipe, coefficients: FrontEndCoefficients)
     inputs = _tensors(signature.get_input_details(), INPUT_NAMES)
     outputs = _tensors(signature.get_output_details(), OUTPUT_NAMES)
     _check_scales(inputs, outputs)
+    unit = octave_ratio(outputs[0].scale)
+    parts = {**installed_parts(), VERDICT_PART: msgspec.json.encode(untrained())}
     manifest = Manifest(
         schema=MANIFEST_SCHEMA,
         name="rhythm",
         version=MODEL_VERSION,
         sha256=hashlib.sha256(content).hexdigest(),
         size_bytes=len(content),
+        parts=part_digests(parts),
         labels=LABELS,
         inputs=inputs,
         outputs=outputs,
         front_end=FrontEndEntry(
             version=coefficients.version, grid_hz=coefficients.grid_hz, half_kernel=coefficients.half_kernel
         ),
-        probability=unverified_probability(),
+        probability=Probability(octave_numerator=unit.numerator, octave_denominator=unit.denominator),
         self_test=SelfTest(steps=SELF_TEST_STEPS, sha256=""),
         metrics={},
         recipe=recipe.as_json(),
-        licences=LICENCES,
+        licences=RHYTHM_LICENCES,
     )
-    model = verify_model(content, msgspec.json.encode(manifest))
+    manifest_json = manifest_bytes(manifest)
+    digest_of_manifest = hashlib.sha256(manifest_json).digest()
+    model = assemble(content, parse_manifest(manifest_json), digest_of_manifest, parts)
     digest = self_test_digest(LiteRtRunner(model, check=False), manifest)
     return with_manifest(model, self_test=SelfTest(steps=SELF_TEST_STEPS, sha256=digest))
 
 
+def installed_parts() -> dict[str, bytes]:
+    """The tables that decide with every model, as they are installed with the package."""
+    return {name: read_resource(name) for name in INSTALLED_PARTS}
+
+
+def part_digests(parts: Mapping[str, bytes]) -> dict[str, str]:
+    """What a manifest says of its parts; one that is not made yet stands there as if it were empty."""
+    return {name: hashlib.sha256(parts.get(name, b"")).hexdigest() for name in PARTS}
+
+
+def manifest_bytes(manifest: Manifest) -> bytes:
+    """A manifest as it is written: JSON for people, and the bytes that are signed."""
+    return _pretty(msgspec.to_builtins(manifest))
+
+
 def with_manifest(model: Model, **changes: Any) -> Model:
-    """The same model with some fields of its manifest replaced."""
-    return replace(model, manifest=msgspec.structs.replace(model.manifest, **changes))
+    """The same model with some fields of its manifest replaced, and the digest that goes with it."""
+    manifest = msgspec.structs.replace(model.manifest, **changes)
+    return replace(model, manifest=manifest, digest=hashlib.sha256(manifest_bytes(manifest)).digest())
 
 
-def with_probability(model: Model, ratio: Fraction, temperature: float, threshold: int, n: int) -> Model:
-    """The same model with its probability fitted."""
-    probability = Probability(
-        octave_numerator=ratio.numerator,
-        octave_denominator=ratio.denominator,
-        temperature=temperature,
-        low_confidence_permille=threshold,
-        n=n,
-    )
-    return with_manifest(model, probability=probability)
+def with_verdict(model: Model, tables: VerdictTables) -> tuple[Model, bytes]:
+    """The same model with other verdict tables, and ``verdict.json`` for them."""
+    content = _pretty(msgspec.to_builtins(tables))
+    named = with_manifest(model, parts=part_digests({**installed_parts(), VERDICT_PART: content}))
+    return replace(named, verdict=read_verdict(content)), content
 
 
-def write_model(model: Model, card: str, folds_report: dict[str, Any] | None, folder: Path) -> None:
-    """Write model, manifest, card and report; each appears whole or not at all."""
+def write_model(
+    model: Model,
+    card: str,
+    folds_report: dict[str, Any] | None,
+    folder: Path,
+    own_parts: Mapping[str, bytes] | None = None,
+) -> None:
+    """Write model, manifest, cards and report; each appears whole or not at all. An older signature goes.
+
+    Args:
+        model: What was trained; ``with_verdict`` named its own part.
+        card: ``render_card`` of it.
+        folds_report: How the figures came to be, if it is to be kept on its own too.
+        folder: Where to; made if it is not there.
+        own_parts: Tables that belong to this model, by file name.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     name = model.manifest.name
+    (folder / f"{name}.json.sig").unlink(missing_ok=True)
     contents = {
+        **(own_parts or {}),
         f"{name}.tflite": model.content,
         f"{name}.md": card.encode(),
-        f"{name}.json": _pretty(msgspec.to_builtins(model.manifest)),
+        f"{name}.cdx.json": render_bom(model),
+        f"{name}.json": manifest_bytes(model.manifest),
     }
     if folds_report is not None:
         contents[f"{name}.folds.json"] = _pretty(folds_report)
     for file_name, content in contents.items():
-        partial = folder / f".{file_name}.partial"
-        partial.write_bytes(content)
-        partial.replace(folder / file_name)
+        write_whole(folder / file_name, content)
+
+
+def write_cards(model: Model, folder: Path) -> None:
+    """Write again what follows from a manifest: the cards for people and for tools.
+
+    Raises:
+        ReportIncomplete: A figure of the manifest lacks its n.
+    """
+    name = model.manifest.name
+    cards = {f"{name}.md": render_card(model).encode(), f"{name}.cdx.json": render_bom(model)}
+    for file_name, content in cards.items():
+        write_whole(folder / file_name, content)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that appears whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(content)
+    partial.replace(path)
 
 
 def _pretty(document: Any) -> bytes:

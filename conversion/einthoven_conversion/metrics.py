@@ -51,10 +51,13 @@ def expected_calibration_error(confidence: NDArray[np.float64], correct: NDArray
 
 
 def bootstrap_interval(figure: Callable[[NDArray[np.int64]], float], n: int) -> list[float]:
-    """95 % bootstrap interval of a figure of record indices."""
+    """95 % bootstrap interval of a figure of record indices.
+
+    Draws of which the figure is not defined (``nan``) are left out; with few records some have none of a class.
+    """
     rng = np.random.default_rng(BOOTSTRAP_SEED)
     drawn = [figure(rng.integers(n, size=n)) for _ in range(BOOTSTRAP_SAMPLES)]
-    return [float(edge) for edge in np.percentile(drawn, [2.5, 97.5])]
+    return [float(edge) for edge in np.nanpercentile(drawn, [2.5, 97.5])]
 
 
 def proportion_interval(hits: int, n: int) -> list[float]:
@@ -63,3 +66,17 @@ def proportion_interval(hits: int, n: int) -> list[float]:
     centre = (hits + z * z / 2) / (n + z * z)
     half = z / (n + z * z) * np.sqrt(hits * (n - hits) / n + z * z / 4)
     return [float(max(centre - half, 0)), float(min(centre + half, 1))]
+
+
+def area_under_curve(scores: NDArray[np.int64], positive: NDArray[np.bool_]) -> float:
+    """Area under the ROC curve: how often a positive scores above a negative, ties counted half (Mann-Whitney).
+
+    Not defined, ``nan``, without positives or without negatives.
+    """
+    if positive.all() or not positive.any():
+        return float("nan")
+    _, place, count = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(count) - (count - 1) / 2)[place]
+    hits = int(positive.sum())
+    misses = len(positive) - hits
+    return float((ranks[positive].sum() - hits * (hits + 1) / 2) / (hits * misses))

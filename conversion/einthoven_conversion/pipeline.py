@@ -1,68 +1,67 @@
 """The whole way from recordings to a shipped model: five folds for the figures, then one model on all of them.
 
 1. ``datasets`` reads, ``windows`` conditions and caches.
-2. ``workers`` trains one network a fold and one on everything.
-3. ``quantize`` converts each; ``scoring`` scores every fold's int8 model on the records it never saw.
-4. ``temperature`` fits probability and threshold on those out-of-fold logits.
-5. ``manifests`` and ``card`` write the shipped model.
+2. ``workers`` trains one network a fold and one on everything; ``train`` and ``prune`` are what it does.
+3. ``quantize`` converts each; ``validation`` has every fold's int8 model describe the records it never saw, clean and
+   under noise.
+4. ``verdict`` grows and calibrates the verdict's trees on those descriptions, across the folds.
+5. ``evaluate`` makes figures of the cross-fitted verdicts, ``manifests`` and ``card`` write the shipped model.
 
 Invariants:
-    1. Every figure in the manifest is of int8 models on records they were not trained on.
+    1. Every figure in the manifest is of int8 models and verdicts on records that neither was fitted to.
     2. Nothing is written to the output folder before everything is there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from einthoven.analysis import LOGIT_UNITY
 from einthoven.frontend import FrontEnd
 from einthoven.models import Model
-from einthoven.probability import permilles
 from einthoven.resampling import MODEL_RATE_HZ, FrontEndCoefficients, ResamplerTable
-from einthoven.results import InconclusiveReason
-from einthoven.runner_litert import LiteRtRunner
+from einthoven.verdict_tables import VerdictTables
 from einthoven_conversion.card import render_card
-from einthoven_conversion.datasets import Record, open_dataset, read_signals
+from einthoven_conversion.datasets import Record, find_folder, open_dataset, read_signals
 from einthoven_conversion.errors import DatasetCorrupt
-from einthoven_conversion.evaluate import class_table, figures
+from einthoven_conversion.evaluate import class_table, figures, noise_figures, subgroup_table
 from einthoven_conversion.filter_design import design
-from einthoven_conversion.manifests import describe, with_manifest, with_probability, write_model
+from einthoven_conversion.manifests import describe, with_manifest, with_verdict, write_model
 from einthoven_conversion.recipe import Recipe
-from einthoven_conversion.scoring import Scores, join_scores, score_records
-from einthoven_conversion.temperature import fit_temperature, low_confidence_permille, octave_ratio
+from einthoven_conversion.scoring import Scores, scores_of
 from einthoven_conversion.training_records import record_ids_digest
+from einthoven_conversion.validation import NOISE_LEVELS_DB, Described, describe_unseen, join
+from einthoven_conversion.verdict.cross_fitting import Fitted, fit_all, judge
+from einthoven_conversion.verdict.forest import ForestRecipe
 from einthoven_conversion.workers import ALL_FOLDS, Job, prepare_tensorflow, train_all
 
 if TYPE_CHECKING:
     from einthoven_conversion.architecture import Weights
 
-MAX_INCONCLUSIVE = 0.10
-"""Share of records that the low-confidence threshold may leave without a verdict, all reasons together."""
 Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """What the folds' int8 models said of the records they never saw.
+    """What the folds' models and verdicts said of the records that they never saw.
 
     Attributes:
-        scores: Over all records, with calibrated confidence.
-        float_rhythms: int64 [n], the float twins' classes.
-        temperature: Fitted on these scores.
-        threshold_permille: Chosen on these scores.
+        scores: Over all records.
+        float_rhythms: int64 [n], the classes with the float twins' logits.
+        noisy: Scores of the same records under noise, by signal-to-noise ratio in dB; empty where there is no noise.
+        tables: What ships: fitted on all records' out-of-fold descriptions.
     """
 
     scores: Scores
     float_rhythms: NDArray[np.int64]
-    temperature: float
-    threshold_permille: int
+    noisy: dict[int, Scores]
+    tables: VerdictTables
 
 
 def make_jobs(root: Path, dataset: str, work: Path, recipe: Recipe, *, everything: bool) -> list[Job]:
@@ -81,46 +80,34 @@ def make_jobs(root: Path, dataset: str, work: Path, recipe: Recipe, *, everythin
     return [Job(recipe, root, folder, tuple(records), coefficients, fold, work) for fold in held_out]
 
 
-def cross_validate(jobs: Sequence[Job], weights: Sequence[Weights], report: Report) -> CrossValidation:
-    """Convert every fold's network and score it on the fold it never saw."""
-    from einthoven_conversion.float_twin import float_logits
+def cross_validate(jobs: Sequence[Job], weights: Sequence[Weights], workers: int, report: Report) -> CrossValidation:
+    """Convert every fold's network, see what it says of its own fold, and cross-fit the verdicts.
 
-    parts: list[tuple[NDArray[np.int64], Scores]] = []
-    scales: list[tuple[NDArray[np.int64], float]] = []
-    records = jobs[0].records
-    float_rhythms = np.zeros(len(records), np.int64)
+    Args:
+        jobs: One a fold.
+        weights: Of each.
+        workers: Processes at a time.
+        report: Takes progress, a line each.
+    """
+    models = []
     for job, fold_weights in zip(jobs, weights, strict=True):
-        positions = np.array([i for i, record in enumerate(records) if record.fold == job.held_out])
-        unseen = [records[i] for i in positions]
-        model = to_int8(job, fold_weights)
-        scores = score_records(model, LiteRtRunner(model), job.folder, unseen)
-        parts.append((positions, scores))
-        scales.append((positions, model.manifest.outputs[0].scale))
-        twin = float_logits(fold_weights, job.recipe, model, job.folder, unseen)
-        float_rhythms[positions] = twin.argmax(axis=1)
-        report(f"fold {job.held_out}: F1 of N, A, O {class_table(scores)['nao']:.4f} in int8, n = {len(unseen)}")
-    return _calibrate(join_scores(parts, len(records)), scales, float_rhythms)
+        models.append(to_int8(job, fold_weights))
+        report(f"fold {job.held_out}: {len(models[-1].content)} B in int8")
+    parts = describe_unseen(jobs, models, weights, workers, report)
+    described = join(jobs, parts)
+    fitted = fit_all(ForestRecipe(), described.clean, described.training_noise)
+    report(f"{len(fitted)} verdicts fitted")
+    return _scored(described, fitted)
 
 
-def _calibrate(
-    scores: Scores, scales: Sequence[tuple[NDArray[np.int64], float]], float_rhythms: NDArray[np.int64]
-) -> CrossValidation:
-    """Fit temperature and threshold, and say what confidence and reason each record gets with them."""
-    logits = np.zeros(scores.logits.shape)
-    for positions, scale in scales:
-        logits[positions] = scores.logits[positions] * (scale / LOGIT_UNITY)
-    temperature = fit_temperature(logits, scores.labels)
-    confidences = np.zeros(len(scores.labels), np.int64)
-    for positions, scale in scales:
-        ratio = octave_ratio(scale, temperature)
-        for i in positions:
-            shares = permilles(scores.logits[i].tolist(), ratio.numerator, ratio.denominator)
-            confidences[i] = shares[scores.rhythms[i]]
-    threshold = low_confidence_permille(confidences, ~scores.conclusive, MAX_INCONCLUSIVE)
-    low = scores.conclusive & (confidences < threshold)
-    reasons = np.where(low, int(InconclusiveReason.LOW_CONFIDENCE), scores.reasons)
-    calibrated = replace(scores, confidences=confidences, reasons=reasons)
-    return CrossValidation(calibrated, float_rhythms, temperature, threshold)
+def _scored(described: Described, fitted: Sequence[Fitted]) -> CrossValidation:
+    folds, shipped = fitted[:-1], fitted[-1]
+    return CrossValidation(
+        scores=scores_of(described.clean, judge(folds, described.clean)),
+        float_rhythms=judge(folds, described.float_twin).rhythms,
+        noisy={snr: scores_of(rows, judge(folds, rows)) for snr, rows in described.noisy.items()},
+        tables=shipped.tables,
+    )
 
 
 def to_int8(job: Job, weights: Weights) -> Model:
@@ -171,17 +158,17 @@ def train_and_ship(
     prepare_tensorflow()
     report(f"{len(jobs)} trainings on {len(jobs[0].records)} records, {workers} at a time")
     weights = train_all(jobs, workers, report)
-    validation = cross_validate(jobs[:-1], weights[:-1], report)
-    model = to_int8(jobs[-1], weights[-1])
-    n = len(validation.scores.labels)
-    ratio = octave_ratio(model.manifest.outputs[0].scale, validation.temperature)
-    model = with_probability(model, ratio, validation.temperature, validation.threshold_permille, n)
+    validation = cross_validate(jobs[:-1], weights[:-1], workers, report)
     document = folds_report(dataset, validation, len(jobs) - 1)
-    trained_on = {"n": n, "record_ids_sha256": record_ids_digest(jobs[0].records)}
+    tables = msgspec.structs.replace(validation.tables, metrics=_counts(document))
+    model, content = with_verdict(to_int8(jobs[-1], weights[-1]), tables)
+    trained_on = {"n": len(jobs[0].records), "record_ids_sha256": record_ids_digest(jobs[0].records)}
     model = with_manifest(
-        model, metrics=document, recipe={**model.manifest.recipe, "dataset": dataset, "records": trained_on}
+        model,
+        metrics=document,
+        recipe={**model.manifest.recipe, **tables.recipe, "dataset": dataset, "records": trained_on},
     )
-    write_model(model, render_card(model), document, output)
+    write_model(model, render_card(model), document, output, {"verdict.json": content})
     return model
 
 
@@ -197,17 +184,39 @@ def validate_folds(
     work.mkdir(parents=True, exist_ok=True)
     prepare_tensorflow()
     weights = train_all(jobs, workers, report)
-    return folds_report(dataset, cross_validate(jobs, weights, report), len(jobs))
+    return folds_report(dataset, cross_validate(jobs, weights, workers, report), len(jobs))
+
+
+def noise_available(root: Path) -> bool:
+    """Whether figures under noise can be measured."""
+    return find_folder(root, "nstdb_noise") is not None
 
 
 def folds_report(dataset: str, validation: CrossValidation, folds: int) -> dict[str, Any]:
     """The cross-validated figures as one document."""
+    scores, tables = validation.scores, validation.tables
+    parts: dict[str, Any] = {"subgroups": subgroup_table(dataset, scores)}
+    found = figures(dataset, scores, float_rhythms=validation.float_rhythms)
+    if validation.noisy:
+        note = "electrode motion of the Noise Stress Test Database, a stretch that no training saw"
+        noise = noise_figures(dataset, scores, validation.noisy, note)
+        found += [figure for figure in noise if figure["id"].endswith("auc_loss_em_6db")]
+        levels = ", ".join(f"{level}" for level in NOISE_LEVELS_DB)
+        parts["noise"] = {"title": "Under noise", "text": f"At {levels} dB.", "figures": noise}
     return {
         "command": f"einthoven-convert train --dataset {dataset}",
-        "protocol": f"{folds}-fold cross-validation; int8 models on records they were not trained on, through the SDK",
-        "n": len(validation.scores.labels),
-        "figures": figures(dataset, validation.scores, float_rhythms=validation.float_rhythms),
-        "classes": class_table(validation.scores),
-        "temperature": validation.temperature,
-        "low_confidence_permille": validation.threshold_permille,
+        "protocol": f"{folds}-fold cross-validation; int8 models and verdicts on records that neither was fitted to, "
+        "through the SDK",
+        "n": len(scores.labels),
+        "figures": found,
+        "classes": class_table(scores),
+        "tables": parts,
+        "temperature": tables.temperature,
+        "af_possible_permille": tables.af_possible_permille,
+        "af_certain_permille": tables.af_certain_permille,
     }
+
+
+def _counts(document: dict[str, Any]) -> dict[str, Any]:
+    """What ``verdict.json`` says of its own figures: where they are."""
+    return {"n": document["n"], "figures": "in the manifest beside it"}

@@ -6,7 +6,7 @@ It deliberately holds no code and no path: the same recipe on the same records g
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,10 +66,17 @@ class Recipe:
         scale_jitter: Natural logarithm of the largest gain change after normalisation.
         noise_probability: Share of windows with electrode noise added.
         noise_max_fraction: Its largest amplitude as a share of the signal's (99th percentiles).
+        noise_left_out: Pieces of noise that are kept for figures under noise (``noise.KEPT_FOR_TESTS``), by id.
+        lead_off_probability: Share of windows in which some seconds are flat, as when an electrode lifts.
         statistics_batches: Batches that re-estimate the batch normalisation for the averaged weights.
         representative_windows: Training records that set the quantization ranges.
         range_percentile: Percentile of a channel's activations that becomes full scale in int8.
         equalization: 1 gives every channel its own full scale, 0 one a layer; between is geometric.
+        teacher: How the network that this one starts from and learns from is made; trained on the same records.
+        distillation: Share of the loss that is likeness to the teacher, which sees the windows without the noise.
+        distillation_temperature: Softens both sides of that likeness (Hinton, Vinyals, Dean 2015, arXiv:1503.02531).
+        sparsity: Share of the weights that is pruned in every layer after the first (``prune``).
+        pruned_by: Share of the steps after which no more weights are pruned.
     """
 
     layers: tuple[Layer, ...] = RHYTHM_LAYERS
@@ -88,11 +95,32 @@ class Recipe:
     scale_jitter: float = 0.2
     noise_probability: float = 0.15
     noise_max_fraction: float = 0.3
+    noise_left_out: tuple[str, ...] = ()
+    lead_off_probability: float = 0.0
     statistics_batches: int = 60
     representative_windows: int = 200
     range_percentile: float = 99.95
     equalization: float = 0.5
+    teacher: Self | None = None
+    distillation: float = 0.0
+    distillation_temperature: float = 2.0
+    sparsity: float = 0.0
+    pruned_by: float = 0.6
 
     def as_json(self) -> dict[str, Any]:
         """As plain values for a manifest."""
         return asdict(self)
+
+
+RHYTHM_RECIPE = Recipe(
+    learning_rate=2e-3,
+    noise_probability=0.4,
+    noise_max_fraction=1.0,
+    noise_left_out=("em_4",),
+    lead_off_probability=0.1,
+    teacher=Recipe(),
+    distillation=0.5,
+    sparsity=0.5,
+)
+"""The shipped one: a network trained on fairly clean windows teaches itself to say the same under noise, and with half
+of its weights."""

@@ -6,44 +6,75 @@ It deliberately needs no TensorFlow: what is scored is what a device computes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from einthoven.analysis import Runner, analyze_record
+from einthoven.analysis import Runner, WindowAnalysis, analyze_record
 from einthoven.models import Model
-from einthoven.results import InconclusiveReason
+from einthoven.results import InconclusiveReason, Rhythm
 from einthoven_conversion.datasets import Record, read_signals
+from einthoven_conversion.verdict.collecting import Alter, Collected
+from einthoven_conversion.verdict.cross_fitting import Judged
 
 PROGRESS_EVERY = 250
+CLASSES = len(Rhythm)
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What the model said of each record, in the order of the index.
+    """What was said of each record, in the order of the index.
 
     Attributes:
         labels: int64 [n], the true classes.
         rhythms: int64 [n], the classes of the verdicts.
-        confidences: int64 [n], permille.
+        shares: int64 [n, 4], probabilities in 1/1000.
         reasons: int64 [n], ``InconclusiveReason``.
-        logits: int64 [n, 4], pooled integer logits.
+        in_set: bool [n, 4], the prediction sets.
+        usable_permille: int64 [n], share of the seconds that are usable.
+        rate_bpm: int64 [n], median heart rate, 0 if unknown.
         seconds: int64 [n], whole seconds of signal.
     """
 
     labels: NDArray[np.int64]
     rhythms: NDArray[np.int64]
-    confidences: NDArray[np.int64]
+    shares: NDArray[np.int64]
     reasons: NDArray[np.int64]
-    logits: NDArray[np.int64]
+    in_set: NDArray[np.bool_]
+    usable_permille: NDArray[np.int64]
+    rate_bpm: NDArray[np.int64]
     seconds: NDArray[np.int64]
 
     @property
     def conclusive(self) -> NDArray[np.bool_]:
         """Which records got a verdict."""
         return np.asarray(self.reasons == int(InconclusiveReason.NONE))
+
+    @property
+    def confidences(self) -> NDArray[np.int64]:
+        """Probability of each record's class in 1/1000, int64 [n]."""
+        return np.asarray(self.shares[np.arange(len(self.labels)), self.rhythms])
+
+    def at(self, rows: NDArray[np.bool_]) -> Self:
+        """Some of the records."""
+        return type(self)(*(getattr(self, one.name)[rows] for one in fields(self)))
+
+
+def scores_of(rows: Collected, judged: Judged) -> Scores:
+    """Verdicts of cross-fitted tables as scores."""
+    return Scores(
+        rows.labels,
+        judged.rhythms,
+        judged.shares,
+        judged.reasons,
+        judged.in_set,
+        rows.usable_permille,
+        rows.rate_bpm,
+        rows.seconds,
+    )
 
 
 def score_records(
@@ -52,6 +83,7 @@ def score_records(
     folder: Path,
     records: Sequence[Record],
     progress: Callable[[int, int], None] = lambda done, total: None,
+    alter: Alter = lambda _, samples: samples,
 ) -> Scores:
     """Analyse every record.
 
@@ -61,34 +93,27 @@ def score_records(
         folder: The data set.
         records: What to score.
         progress: Told how many of how many are done, now and then.
+        alter: What is done to a record's samples first.
 
     Raises:
         DatasetCorrupt: A shard can't be read.
         SamplingRateError: A record's rate is outside what the device takes.
     """
-    rows = np.zeros((len(records), 8), np.int64)
+    n = len(records)
+    rows = np.zeros((n, 5), np.int64)
+    shares = np.zeros((n, CLASSES), np.int64)
+    in_set = np.zeros((n, CLASSES), np.bool_)
     for done, (position, samples_uv) in enumerate(read_signals(folder, records), 1):
-        verdict = analyze_record(model, runner, samples_uv, records[position].sampling_rate_hz).verdict
-        rows[position] = (
-            verdict.rhythm,
-            verdict.confidence_permille,
-            verdict.reason,
-            verdict.seconds,
-            *verdict.logits,
-        )
-        if done % PROGRESS_EVERY == 0 or done == len(records):
-            progress(done, len(records))
+        verdict = analyze_record(model, runner, alter(position, samples_uv), records[position].sampling_rate_hz).verdict
+        rows[position] = _row(verdict)
+        shares[position] = model.verdict.of_logits(verdict.logits).permilles
+        in_set[position, list(verdict.prediction_set)] = True
+        if done % PROGRESS_EVERY == 0 or done == n:
+            progress(done, n)
     labels = np.array([record.label for record in records], np.int64)
-    return Scores(labels, rows[:, 0], rows[:, 1], rows[:, 2], rows[:, 4:], rows[:, 3])
+    return Scores(labels, rows[:, 0], shares, rows[:, 1], in_set, rows[:, 2], rows[:, 3], rows[:, 4])
 
 
-def join_scores(parts: Sequence[tuple[NDArray[np.int64], Scores]], total: int) -> Scores:
-    """Put the folds' scores back into the order of the index; each position must come exactly once."""
-    columns = {}
-    for name in ("labels", "rhythms", "confidences", "reasons", "logits", "seconds"):
-        example = getattr(parts[0][1], name)
-        column = np.zeros((total, *example.shape[1:]), np.int64)
-        for positions, scores in parts:
-            column[positions] = getattr(scores, name)
-        columns[name] = column
-    return Scores(**columns)
+def _row(verdict: WindowAnalysis) -> tuple[int, ...]:
+    usable_permille = verdict.usable_s * 1000 // max(verdict.seconds, 1)
+    return (verdict.rhythm, verdict.reason, usable_permille, verdict.heart_rate_bpm or 0, verdict.seconds)

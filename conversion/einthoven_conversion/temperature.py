@@ -1,4 +1,4 @@
-"""Fits the temperature and the low-confidence threshold on out-of-fold logits.
+"""Fits the temperature on out-of-fold logits.
 
 It deliberately never sees a record that the model in question was trained on.
 """
@@ -11,7 +11,6 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from einthoven.analysis import LOGIT_UNITY
 from einthoven.probability import OCTAVE
 
 RATIO_DENOMINATOR = 2**20
@@ -41,22 +40,7 @@ def fit_temperature(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> f
     return round(math.exp((low + high) / 2), 4)
 
 
-def octave_ratio(head_scale: float, temperature: float) -> Fraction:
-    """One unit of a pooled logit in 1/1024 octave, as the ratio of integers that the device uses."""
-    exact = head_scale / LOGIT_UNITY / temperature / math.log(2) * OCTAVE
+def octave_ratio(head_scale: float) -> Fraction:
+    """One count of the network's output in 1/1024 octave, as the ratio of integers that the device uses."""
+    exact = head_scale / math.log(2) * OCTAVE
     return Fraction(max(1, round(exact * RATIO_DENOMINATOR)), RATIO_DENOMINATOR)
-
-
-def low_confidence_permille(confidences: NDArray[np.int64], inconclusive: NDArray[np.bool_], share: float) -> int:
-    """The highest threshold with which no more than ``share`` of the records are inconclusive.
-
-    Args:
-        confidences: int64 [n], permille.
-        inconclusive: bool [n], records that are so for another reason.
-        share: Of all records.
-    """
-    spare = int(share * len(confidences)) - int(inconclusive.sum())
-    if spare <= 0:
-        return 0
-    ordered = np.sort(confidences[~inconclusive])
-    return int(ordered[min(spare, len(ordered) - 1)])

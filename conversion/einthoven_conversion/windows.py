@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,8 @@ from einthoven_conversion.datasets import Record, read_signals
 
 RATE_FACTORS = (Fraction(1), Fraction(95, 100), Fraction(975, 1000), Fraction(1025, 1000), Fraction(105, 100))
 """The first is the true rate; the others play a record a little slower or faster."""
+LEAD_OFF_MAX_S = 4
+"""Longest stretch that augmentation flattens, seconds."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,21 @@ class Augmentation:
     scale_jitter: float = 0.0
     noise_probability: float = 0.0
     noise_max_fraction: float = 0.0
+    lead_off_probability: float = 0.0
+
+
+class Drawn(NamedTuple):
+    """An epoch's windows.
+
+    Attributes:
+        windows: float32 [n, seconds, 128], int8 values.
+        mask: float32 [n, seconds], 1.0 for each real second.
+        clean: As ``windows``, cut, turned and scaled alike, without the noise and with all electrodes on.
+    """
+
+    windows: NDArray[np.float32]
+    mask: NDArray[np.float32]
+    clean: NDArray[np.float32]
 
 
 def draw_epoch(
@@ -128,7 +146,7 @@ def draw_epoch(
     augmentation: Augmentation,
     noise_uv: NDArray[np.float32],
     rng: np.random.Generator,
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+) -> Drawn:
     """One augmented window a record.
 
     Args:
@@ -137,9 +155,6 @@ def draw_epoch(
         augmentation: What to vary.
         noise_uv: float32 [m] at 128 Hz, cut at random and added to some windows; may be empty.
         rng: Source of chance.
-
-    Returns:
-        Windows float32 [n, seconds, 128] of int8 values, and 1.0 for each real second float32 [n, seconds].
     """
     seconds = augmentation.window_s
     length = seconds * MODEL_RATE_HZ
@@ -155,15 +170,24 @@ def draw_epoch(
         real = len(piece) // MODEL_RATE_HZ
         windows[i, : real * MODEL_RATE_HZ] = piece[: real * MODEL_RATE_HZ]
         mask[i, :real] = 1.0
-    if augmentation.noise_probability and len(noise_uv) > length:
-        _add_noise(windows, noise_uv, augmentation, rng)
-    steps = normalize_windows(windows.reshape(len(positions), seconds, MODEL_RATE_HZ))
+    shape = (len(positions), seconds, MODEL_RATE_HZ)
+    clean = normalize_windows(windows.reshape(shape))
+    steps = clean
+    if augmentation.noise_probability or augmentation.lead_off_probability:
+        if len(noise_uv) > length:
+            _add_noise(windows, noise_uv, augmentation, rng)
+        if augmentation.lead_off_probability:
+            _lift_electrodes(windows, augmentation, rng)
+        steps = normalize_windows(windows.reshape(shape))
     gain = np.ones((len(positions), 1, 1), np.float32)
     if augmentation.flip:
         gain *= rng.choice(np.array([-1, 1], np.float32), size=gain.shape)
     if augmentation.scale_jitter:
         gain *= np.exp(rng.uniform(-1, 1, gain.shape) * augmentation.scale_jitter).astype(np.float32)
-    return np.clip(np.rint(steps * gain), -128, 127, dtype=np.float32), mask
+    turned = np.clip(np.rint(steps * gain), -128, 127, dtype=np.float32)
+    return Drawn(
+        turned, mask, turned if steps is clean else np.clip(np.rint(clean * gain), -128, 127, dtype=np.float32)
+    )
 
 
 def _add_noise(
@@ -178,3 +202,12 @@ def _add_noise(
         if level > 0:
             factor = rng.uniform(0, augmentation.noise_max_fraction) * amplitude / level
             windows[row] += piece * np.float32(factor)
+
+
+def _lift_electrodes(windows: NDArray[np.float32], augmentation: Augmentation, rng: np.random.Generator) -> None:
+    """Flatten a few seconds of some windows."""
+    length = windows.shape[1]
+    for row in np.flatnonzero(rng.random(len(windows)) < augmentation.lead_off_probability):
+        flat = int(rng.integers(MODEL_RATE_HZ // 2, LEAD_OFF_MAX_S * MODEL_RATE_HZ))
+        start = int(rng.integers(length))
+        windows[row, start : start + flat] = 0.0

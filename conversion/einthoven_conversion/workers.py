@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,6 +62,11 @@ class Job:
         return self.work / f"weights-{key}-{'all' if self.held_out == ALL_FOLDS else self.held_out}.npz"
 
     @property
+    def teacher(self) -> Job | None:
+        """The training whose weights this one starts from and learns from, on the same records."""
+        return None if self.recipe.teacher is None else replace(self, recipe=self.recipe.teacher)
+
+    @property
     def positions(self) -> list[int]:
         """Records that it trains on."""
         return [
@@ -108,8 +113,13 @@ def _submit(pool: ProcessPoolExecutor, jobs: Iterable[Job]) -> list[Future[str]]
 
 
 def _train(job: Job) -> str:
-    """Run one training and keep its weights; what it prints goes to a log beside them."""
+    """Run one training, its teacher's first, and keep its weights; what it prints goes to a log beside them."""
     prepare_tensorflow()
+    teacher = None
+    if job.teacher is not None:
+        if not job.teacher.weights_path.exists():
+            _train(job.teacher)
+        teacher = _read(job.teacher.weights_path)
     from einthoven_conversion.noise import read_noise
     from einthoven_conversion.train import train_network
     from einthoven_conversion.windows import build_cache
@@ -117,10 +127,12 @@ def _train(job: Job) -> str:
     cache = build_cache(job.folder, job.records, job.coefficients, job.work)
     labels = np.array([record.label for record in job.records], np.int64)
     positions = np.array(job.positions, np.int64)
-    noise = read_noise(job.root, job.coefficients)
+    noise = read_noise(job.root, job.coefficients, job.recipe.noise_left_out)
     log = job.weights_path.with_suffix(".log")
     with log.open("w", encoding="utf-8", buffering=1) as lines:
-        weights = train_network(job.recipe, cache, labels, positions, noise, lambda line: print(line, file=lines))
+        weights = train_network(
+            job.recipe, cache, labels, positions, noise, lambda line: print(line, file=lines), teacher
+        )
     partial = job.weights_path.with_suffix(".partial.npz")
     np.savez(partial, **weights)  # type: ignore[arg-type]
     partial.replace(job.weights_path)

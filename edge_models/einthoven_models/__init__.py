@@ -1,15 +1,25 @@
-"""The shipped models: ``<name>.tflite``, its manifest ``<name>.json`` and its card ``<name>.md``, as bytes.
+"""The shipped files as bytes: a model, what says and proves what it is, and the tables that decide beside it.
+
+``<name>.tflite``, its manifest ``<name>.json`` and that one's signature ``<name>.json.sig``; its card for people
+``<name>.md`` and for tools ``<name>.cdx.json``.
 
 It deliberately checks nothing (``einthoven.models`` does), and imports nothing of ours and no numpy.
+
+Invariants:
+    1. A file is read once a process, so the bytes that were checked are the bytes that are used.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from importlib.resources import files
 
 MAX_RESOURCE_BYTES = 4_000_000
+MAX_RESOURCES = 32
+"""Files kept; more than are shipped."""
 
 
+@lru_cache(maxsize=MAX_RESOURCES)
 def read_resource(file_name: str) -> bytes:
     """Return a shipped file's bytes.
 

@@ -94,7 +94,13 @@ def _content(source: Source, model: Model, store: Store, found: Findings) -> Rep
         recording=recording,
         windows=tuple(found.results),
         assessment=found.assessment,
-        strips=choose_strips(recording, found.results, r_peaks=signal.r_peaks, flags=signal.flags),
+        strips=choose_strips(
+            recording,
+            found.results,
+            r_peaks=signal.r_peaks,
+            flags=signal.flags,
+            evidence=found.assessment.evidence,
+        ),
         heart=_heart(summarize_heart(signal, source.sampling_rate_hz)),
         events=tuple(_event(change) for change in found.changes),
         annotations=tuple(_note(row) for row in found.annotations),
@@ -158,7 +164,7 @@ def _sync(found: Findings) -> SyncFigures | None:
 
 def _model(model: Model) -> tuple[Figure, ...]:
     figures = {figure["id"].rsplit(".", 1)[-1]: figure for figure in model.manifest.metrics.get("figures", ())}
-    shown = [Figure("Model", f"{len(model.content):,} B", f"int8, SHA-256 {model.digest.hex()[:16]}…")]
+    shown = [Figure("Model", f"{len(model.content):,} B", f"int8, manifest SHA-256 {model.digest.hex()[:16]}…")]
     for name, label in (("f1_nao", "F1, mean of N, A, O"), ("f1_af", "F1, AF"), ("ece", "Calibration error")):
         if name in figures:
             low, high = figures[name]["spread"]

@@ -1,22 +1,18 @@
-"""From samples to a verdict on one window: front end, model steps, exact integer pooling. Pure.
+"""From samples to a verdict on one window: front end, model steps, and what the beats say. Pure.
 
-**Pooling.** Every second the model gives four int8 logits, one a class. Over the ``n`` seconds that enter the pool,
-with the output's zero point ``z``::
-
-    logit[c] = floor((256 * (sum(second_logit[c]) - n * z) + floor(n / 2)) / n)
-
-That is the mean with 8 fractional bits, rounded half up; a unit is 1/256 of the output's scale. All of it is integers,
-so it is exact in any order.
+Every second the model gives four int8 logits, one a class. Those of the seconds that count are brought to 1/1024 octave
+(``manifest.probability``), and together with the window's beats they are described (``window_features``) and judged
+(``verdict``). A record of several windows is judged as if they were one, ``MERGED_WINDOWS`` at a time.
 
 It deliberately does not store, time-stamp or name anything, and makes no risk tier: the session does.
 
 Invariants:
     1. An analysis is a pure function of (model, front end, samples, rate); chunking changes nothing.
     2. Raw flags (``einthoven.quality``) go with each step as it happens; the noise of a window's seconds is judged when
-       it ends (``look_at_window``), and less than half of them usable makes the verdict inconclusive.
-    3. A second with ``GAP`` or ``FLAT`` passes through the model, whose state goes on, but does not enter the pool.
+       it ends (``window_beats``), and less than half of them usable makes the verdict inconclusive.
+    3. A second with ``GAP`` or ``FLAT`` passes through the model, whose state goes on, but does not count.
     4. A window whose median heart rate is outside ``MIN_RATE_BPM`` to ``MAX_RATE_BPM`` gets no class: it is no heart,
-       or the sampling rate is not what it was said to be.
+       or the sampling rate is not what it was said to be. Nor does one that is unlike all that was trained on.
     5. No window gives a confident class from less than ``MIN_STEPS`` seconds, or from less than half its seconds.
 """
 
@@ -31,14 +27,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from einthoven.beat_detector import TICKS_HZ, BeatDetector
-from einthoven.frontend import Filler, FrontEnd
-from einthoven.models import CLASSES, Model
-from einthoven.probability import permilles
+from einthoven.frontend import FrontEnd
+from einthoven.model_manifest import CLASSES, Model
 from einthoven.quality import QualityMeter
-from einthoven.resampling import FrontEndCoefficients, Resampler, ResamplerTable
+from einthoven.resampling import FrontEndCoefficients, ResamplerTable
 from einthoven.results import InconclusiveReason, Quality, Rhythm
-from einthoven.signal_quality import SignalQuality
+from einthoven.verdict import Logits, Opinion
+from einthoven.window_beats import WindowBeats, look_at_window
+from einthoven.window_features import WindowView, merged, window_features
 
 WINDOW_S = 30
 """Longest window in seconds: what the ESC 2020 guideline wants of an ECG that diagnoses AF."""
@@ -50,10 +46,8 @@ MIN_RATE_BPM = 25
 MAX_RATE_BPM = 240
 """Median heart rates of a window that are believed, beats a minute. Ventricular escape rhythms go down to 20-40; above
 240 is little but flutter with 1:1 conduction and ventricular flutter, which the classes here do not know."""
-MIN_RATE_INTERVALS = 3
-"""Intervals between beats that a median heart rate rests on at least."""
-LOGIT_UNITY = 256
-"""Units of a pooled logit in one count of the model's output."""
+MERGED_WINDOWS = 4
+"""Windows of a record that are described together: two minutes. Longer records are means of such parts."""
 _NOT_POOLED = Quality.GAP | Quality.FLAT
 
 State = tuple[NDArray[np.int8], ...]
@@ -97,14 +91,16 @@ class WindowAnalysis:
     """The verdict on one window.
 
     Attributes:
-        n_steps: Seconds in the pool.
+        n_steps: Seconds that the verdict rests on.
         seconds: Whole seconds of raw signal.
         usable_s: Those without any quality flag.
         quality: Union of their flags.
-        heart_rate_bpm: Median heart rate, rounded; ``None`` with fewer than ``MIN_RATE_INTERVALS`` intervals.
-        logits: Pooled integer logits of N, A, O, ~; zeros for an empty pool.
-        rhythm: Class with the highest logit, the first of equals.
-        confidence_permille: Its calibrated probability in 1/1000; 0 for an empty pool.
+        heart_rate_bpm: Median heart rate, rounded; ``None`` with too few intervals.
+        logits: Calibrated integer logits of N, A, O, ~ in 1/1024 octave; zeros where no second counts.
+        rhythm: Class with the highest logit, the first of equals; ``NOISE`` where no second counts.
+        confidence_permille: Its calibrated probability in 1/1000; 0 where no second counts.
+        prediction_set: Classes that can't be ruled out (``verdict``); empty where no second counts.
+        outlyingness: How unlike the training windows it is (``verdict``).
         reason: Why the verdict is inconclusive, else ``NONE``.
         steps: Every second that went through the model, in order.
     """
@@ -114,16 +110,18 @@ class WindowAnalysis:
     usable_s: int
     quality: Quality
     heart_rate_bpm: int | None
-    logits: tuple[int, int, int, int]
+    logits: Logits
     rhythm: Rhythm
     confidence_permille: int
+    prediction_set: tuple[Rhythm, ...]
+    outlyingness: int
     reason: InconclusiveReason
     steps: tuple[StepOutput, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class RecordAnalysis:
-    """The verdict on a whole record, pooled over the steps of its windows.
+    """The verdict on a whole record.
 
     Attributes:
         windows: One a window of ``WINDOW_S`` seconds; the last may be shorter.
@@ -132,6 +130,21 @@ class RecordAnalysis:
 
     windows: tuple[WindowAnalysis, ...]
     verdict: WindowAnalysis
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A window before it is judged.
+
+    Attributes:
+        steps: Every second that went through the model, in order.
+        beats: What was found in its signal.
+        view: Both, as far as a verdict rests on them.
+    """
+
+    steps: tuple[StepOutput, ...]
+    beats: WindowBeats
+    view: WindowView
 
 
 @lru_cache(maxsize=8)
@@ -184,18 +197,15 @@ class WindowAnalyzer:
             added.append(step)
         return added
 
-    def finish(self) -> WindowAnalysis:
-        """The verdict on what was pushed; steps that lack look-ahead are left out."""
+    def observe(self) -> Observed:
+        """What a verdict on what was pushed rests on; steps that lack look-ahead are left out."""
         samples = np.concatenate([np.zeros(0, np.int32), *self._pieces])
-        flags, rate_bpm = look_at_window(_table(self._model.coefficients, self._rate), samples, self._rate)
-        return _judge(
-            self._model,
-            self._steps,
-            seconds=len(flags),
-            usable_s=int(np.count_nonzero(flags == 0)),
-            quality=Quality(int(np.bitwise_or.reduce(flags))),
-            rate_bpm=rate_bpm,
-        )
+        beats = look_at_window(_table(self._model.coefficients, self._rate), samples, self._rate)
+        return Observed(tuple(self._steps), beats, view_of(self._model, self._steps, beats))
+
+    def finish(self) -> WindowAnalysis:
+        """The verdict on what was pushed."""
+        return decide(self._model, [self.observe()])
 
 
 def analyze_window(
@@ -219,40 +229,38 @@ def analyze_record(
     Raises:
         SamplingRateError: A rate outside 100-1000 Hz.
     """
-    windows = tuple(
-        analyze_window(model, runner, piece, sampling_rate_hz) for piece in _windows(samples_uv, sampling_rate_hz)
-    )
-    steps = [step for window in windows for step in window.steps]
-    usable = sum(window.usable_s for window in windows)
-    seconds = sum(window.seconds for window in windows)
-    union = Quality.USABLE
-    for window in windows:
-        union |= window.quality
-    rates = sorted(window.heart_rate_bpm for window in windows if window.heart_rate_bpm is not None)
-    rate_bpm = rates[len(rates) // 2] if rates else None
-    verdict = _judge(model, steps, seconds=seconds, usable_s=usable, quality=union, rate_bpm=rate_bpm)
-    return RecordAnalysis(windows, verdict)
+    observed = list(observe_record(model, runner, samples_uv, sampling_rate_hz))
+    return RecordAnalysis(tuple(decide(model, [window]) for window in observed), decide(model, observed))
 
 
-def look_at_window(
-    table: ResamplerTable, samples_uv: NDArray[np.int32], sampling_rate_hz: Fraction
-) -> tuple[NDArray[np.uint16], int | None]:
-    """Quality flags of a window's whole seconds, uint16 [s], and its median heart rate in beats a minute, rounded.
+def observe_record(
+    model: Model, runner: Runner, samples_uv: NDArray[np.int32], sampling_rate_hz: Fraction
+) -> Iterator[Observed]:
+    """Cut a record into windows of ``WINDOW_S`` seconds and see what is in each.
 
-    From the window alone, so that a replay gives the same.
+    Raises:
+        SamplingRateError: A rate outside 100-1000 Hz.
     """
-    quality, detector, resampler = SignalQuality(sampling_rate_hz), BeatDetector(), Resampler(table)
-    resampled = np.concatenate([resampler.push(Filler().push(samples_uv)), resampler.finish()])
-    flags = np.concatenate([quality.push(samples_uv, resampled).flags, quality.finish().flags])
-    peaks = np.concatenate([detector.push(resampled).at_ticks, detector.finish().at_ticks])
-    return flags, _median_rate_bpm(np.diff(peaks))
+    for piece in _windows(samples_uv, sampling_rate_hz):
+        analyzer = WindowAnalyzer(model, runner, sampling_rate_hz)
+        analyzer.push(piece)
+        yield analyzer.observe()
 
 
-def _median_rate_bpm(intervals_ticks: NDArray[np.int64]) -> int | None:
-    if len(intervals_ticks) < MIN_RATE_INTERVALS:
-        return None
-    median = int(np.sort(intervals_ticks)[len(intervals_ticks) // 2])
-    return (60 * TICKS_HZ + median // 2) // median
+def view_of(model: Model, steps: Sequence[StepOutput], beats: WindowBeats) -> WindowView:
+    """What a verdict rests on, of a window's seconds and beats."""
+    probability = model.manifest.probability
+    counted = [step.logits for step in steps if not step.quality & _NOT_POOLED]
+    logits = np.array(counted, np.int64).reshape(-1, CLASSES) - model.manifest.outputs[0].zero_point
+    return WindowView(
+        logits=logits * probability.octave_numerator // probability.octave_denominator,
+        at_ticks=beats.at_ticks,
+        after_gap=beats.after_gap,
+        amplitudes_uv=beats.amplitudes_uv,
+        scores=beats.scores,
+        classes=beats.classes,
+        resampled=beats.resampled,
+    )
 
 
 def window_stop(number: int, sampling_rate_hz: Fraction) -> int:
@@ -271,53 +279,74 @@ def _windows(samples_uv: NDArray[np.int32], rate: Fraction) -> Iterator[NDArray[
         first = stop
 
 
-def _judge(
-    model: Model,
-    steps: Sequence[StepOutput],
-    *,
-    seconds: int,
-    usable_s: int,
-    quality: Quality,
-    rate_bpm: int | None,
-) -> WindowAnalysis:
-    pooled = [step.logits for step in steps if not step.quality & _NOT_POOLED]
-    logits = _pool(model, pooled)
-    rhythm = _highest(logits)
-    probability = model.manifest.probability
-    shares = permilles(logits, probability.octave_numerator, probability.octave_denominator)
-    confidence = shares[rhythm] if pooled else 0
-    if len(steps) < MIN_STEPS:
-        reason = InconclusiveReason.TOO_SHORT
-    elif (
-        len(pooled) < MIN_STEPS
-        or len(pooled) * 100 < len(steps) * MIN_USABLE_PERCENT
-        or usable_s * 100 < seconds * MIN_USABLE_PERCENT
-        or rhythm is Rhythm.NOISE
-    ):
-        reason = InconclusiveReason.POOR_SIGNAL
-    elif rate_bpm is not None and not MIN_RATE_BPM <= rate_bpm <= MAX_RATE_BPM:
-        reason = InconclusiveReason.RATE_OUT_OF_RANGE
-    elif confidence < probability.low_confidence_permille:
-        reason = InconclusiveReason.LOW_CONFIDENCE
-    else:
-        reason = InconclusiveReason.NONE
+def decide(model: Model, windows: Sequence[Observed]) -> WindowAnalysis:
+    """Judge consecutive windows as one."""
+    flags = np.concatenate([window.beats.flags for window in windows])
+    views = [window.view for window in windows]
+    rates = sorted(rate for window in windows if (rate := window.beats.median_rate_bpm) is not None)
+    rate_bpm = rates[len(rates) // 2] if rates else None
+    steps = tuple(step for window in windows for step in window.steps)
+    counted = sum(len(view.logits) for view in views)
+    usable_s = int(np.count_nonzero(flags == 0))
+    opinion = judge_views(model, views)
     return WindowAnalysis(
-        len(pooled), seconds, usable_s, quality, rate_bpm, logits, rhythm, confidence, reason, tuple(steps)
+        n_steps=counted,
+        seconds=len(flags),
+        usable_s=usable_s,
+        quality=Quality(int(np.bitwise_or.reduce(flags))),
+        heart_rate_bpm=rate_bpm,
+        logits=opinion.logits if counted else (0, 0, 0, 0),
+        rhythm=opinion.rhythm if counted else Rhythm.NOISE,
+        confidence_permille=opinion.permilles[opinion.rhythm] if counted else 0,
+        prediction_set=opinion.prediction_set if counted else (),
+        outlyingness=opinion.outlyingness,
+        reason=_reason(len(steps), counted, len(flags), usable_s, rate_bpm, opinion),
+        steps=steps,
     )
 
 
-def _pool(model: Model, seconds: Sequence[Sequence[int]]) -> tuple[int, int, int, int]:
-    """Pooled integer logits; the formula is in the module's docstring."""
-    n = len(seconds)
-    if not n:
-        return (0, 0, 0, 0)
-    zero = model.manifest.outputs[0].zero_point
-    logits = []
-    for label in range(CLASSES):
-        total = sum(values[label] for values in seconds)
-        logit = (LOGIT_UNITY * (total - n * zero) + n // 2) // n
-        logits.append(logit)
-    return (logits[0], logits[1], logits[2], logits[3])
+def judge_views(model: Model, views: Sequence[WindowView]) -> Opinion:
+    """The verdict's tables on consecutive windows, ``MERGED_WINDOWS`` at a time; parts count by their seconds."""
+    parts = [merged(views[i : i + MERGED_WINDOWS]) for i in range(0, len(views), MERGED_WINDOWS)]
+    opinions = [_opinion(model, part) for part in parts]
+    if len(opinions) == 1:
+        return opinions[0]
+    weights = [len(part.logits) for part in parts]
+    total = max(sum(weights), 1)
+
+    def mean(values: Sequence[int]) -> int:
+        return sum(weight * value for weight, value in zip(weights, values, strict=True)) // total
+
+    means = [mean([opinion.logits[label] for opinion in opinions]) for label in range(CLASSES)]
+    distance = mean([opinion.outlyingness for opinion in opinions])
+    return model.verdict.of_logits((means[0], means[1], means[2], means[3]), distance)
+
+
+def _opinion(model: Model, view: WindowView) -> Opinion:
+    means = view.logits.sum(axis=0) // max(len(view.logits), 1)
+    return model.verdict.opinion(window_features(view), means.tolist())
+
+
+def _reason(
+    steps: int, counted: int, seconds: int, usable_s: int, rate_bpm: int | None, opinion: Opinion
+) -> InconclusiveReason:
+    """The first reason that applies, the plainest first."""
+    if steps < MIN_STEPS:
+        return InconclusiveReason.TOO_SHORT
+    if (
+        counted < MIN_STEPS
+        or counted * 100 < steps * MIN_USABLE_PERCENT
+        or usable_s * 100 < seconds * MIN_USABLE_PERCENT
+        or opinion.rhythm is Rhythm.NOISE
+    ):
+        return InconclusiveReason.POOR_SIGNAL
+    if rate_bpm is not None and not MIN_RATE_BPM <= rate_bpm <= MAX_RATE_BPM:
+        return InconclusiveReason.RATE_OUT_OF_RANGE
+    if opinion.out_of_distribution:
+        return InconclusiveReason.OUT_OF_DISTRIBUTION
+    if opinion.af_open:
+        return InconclusiveReason.LOW_CONFIDENCE
+    return InconclusiveReason.NONE
 
 
 def _highest(logits: Sequence[int]) -> Rhythm:

@@ -11,6 +11,7 @@ Invariants:
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Final
@@ -24,10 +25,12 @@ from einthoven.beat_candidates import FILTER_SHIFT
 from einthoven.beat_features import LIMIT
 from einthoven.beat_scanning import MAX_TAPS
 from einthoven.errors import ModelCorrupt, ModelError, ModelUnverified
+from einthoven.packed_integers import PackedIntegers, pack_integers
 from einthoven_models import read_resource
 
 RESOURCE: Final = "beats.json"
-SCHEMA: Final = 1
+SCHEMA: Final = 2
+"""1 had its layers in digits."""
 MAX_TABLE_BYTES: Final = 1_000_000
 MAX_LAYERS: Final = 4
 MAX_UNITS: Final = 256
@@ -41,7 +44,7 @@ _Row = Annotated[tuple[_Integer, ...], msgspec.Meta(min_length=1, max_length=MAX
 
 
 class LayerEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One layer.
+    """One layer, in digits.
 
     Attributes:
         weights: One row an input, one integer an output.
@@ -53,8 +56,47 @@ class LayerEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     bias: _Row
     shift: _Shift
 
+    def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Weights int64 [inputs, outputs] and bias int64 [outputs].
 
-_Layers = Annotated[tuple[LayerEntry, ...], msgspec.Meta(min_length=2, max_length=MAX_LAYERS)]
+        Raises:
+            ValueError: Rows of different lengths.
+        """
+        return np.array(self.weights, np.int64), np.array(self.bias, np.int64)
+
+
+class PackedLayer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One layer, packed.
+
+    Attributes:
+        weights: [inputs, outputs].
+        bias: [outputs].
+        shift: The sum is divided by 2**shift, rounding down.
+    """
+
+    weights: PackedIntegers
+    bias: PackedIntegers
+    shift: _Shift
+
+    def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Weights int64 [inputs, outputs] and bias int64 [outputs].
+
+        Raises:
+            ValueError: Packed integers that are not whole.
+        """
+        return self.weights.values(), self.bias.values()
+
+
+def pack_layers(layers: Sequence[LayerEntry]) -> tuple[PackedLayer, ...]:
+    """The same layers as ``beats.json`` has them."""
+    return tuple(
+        PackedLayer(weights=pack_integers(weights), bias=pack_integers(bias), shift=layer.shift)
+        for layer in layers
+        for weights, bias in [layer.arrays()]
+    )
+
+
+_Layers = Annotated[tuple[PackedLayer, ...], msgspec.Meta(min_length=2, max_length=MAX_LAYERS)]
 
 
 class TablesEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -166,8 +208,8 @@ def _unpacked(version: int, entry: TablesEntry) -> BeatTables:
     return BeatTables(version, taps, first, second, entry.threshold)
 
 
-def layers_from(entries: tuple[LayerEntry, ...], inputs: int) -> tuple[Layer, ...]:
-    """Unpack a network with ``inputs`` features.
+def layers_from(entries: Sequence[LayerEntry | PackedLayer], inputs: int, last_outputs: int = 1) -> tuple[Layer, ...]:
+    """Unpack a network with ``inputs`` features and ``last_outputs`` logits.
 
     Raises:
         ModelCorrupt: Sizes that do not fit together, or a sum that could reach 2**24.
@@ -175,16 +217,19 @@ def layers_from(entries: tuple[LayerEntry, ...], inputs: int) -> tuple[Layer, ..
     layers = []
     largest = LIMIT
     for entry in entries:
-        outputs = len(entry.bias)
-        if len(entry.weights) != inputs or any(len(row) != outputs for row in entry.weights):
+        try:
+            weights, bias = (part.astype(np.float64) for part in entry.arrays())
+        except ValueError as error:
+            raise _misfit() from error
+        outputs = bias.size
+        if bias.ndim != 1 or weights.shape != (inputs, outputs) or max(inputs, outputs) > MAX_UNITS:
             raise _misfit()
-        weights, bias = np.array(entry.weights, np.float64), np.array(entry.bias, np.float64)
         if (np.abs(weights).sum(axis=0) * largest + np.abs(bias)).max() >= EXACT_FLOAT32:
             raise _misfit()
         scale = 2.0**-entry.shift
         layers.append(Layer((weights * scale).astype(np.float32), (bias * scale).astype(np.float32)))
         inputs, largest = outputs, MAX_ACTIVATION
-    if inputs != 1:
+    if inputs != last_outputs:
         raise _misfit()
     return tuple(layers)
 

@@ -1,4 +1,4 @@
-"""The `einthoven` command: analyze, beats, live, enroll, sync, status, replay.
+"""The `einthoven` command: analyze, beats, explain, live, enroll, sync, status, replay.
 
 It deliberately contains no logic of its own: it opens things, calls the SDK, and shows what came back
 (``cli_render``). With ``--json`` standard output holds one JSON document and nothing else.
@@ -9,11 +9,9 @@ Exit status: 0 done; 2-10 as in ``einthoven.errors``; 1 anything unforeseen.
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -28,22 +26,33 @@ except ImportError:  # the bare install is what a phone carries
     sys.exit("einthoven: the command needs two more packages; run: pip install 'einthoven[cli]'")
 
 from einthoven import cli_render as render
+from einthoven.cli_explain import explain
 from einthoven.cli_heart import beats_document
 from einthoven.cli_live import Narrator, listen
+from einthoven.cli_options import (
+    FILE_HELP,
+    Home,
+    Json,
+    Lead,
+    ModelFolder,
+    SamplingRate,
+    TrustedKeys,
+    Unit,
+    open_model,
+    open_runner,
+    open_store,
+    parsed_rate,
+)
 from einthoven.enrolling import enroll as enroll_device
 from einthoven.events import Event, WindowAnalyzed
 from einthoven.heart_summary import summarize_heart
 from einthoven.identity import find_identity
-from einthoven.key_provider_file import FileKeyProvider
-from einthoven.models import Model, load_model
-from einthoven.native_stderr import native_stderr_silenced
 from einthoven.ports import LiveSource
 from einthoven.recordings import Recording
 from einthoven.recordings import analyze as analyze_source
 from einthoven.replaying import ReplayOutcome, replay_all
 from einthoven.replaying import replay as replay_one
 from einthoven.results import WindowResult
-from einthoven.runner_litert import LiteRtRunner
 from einthoven.session import Session
 from einthoven.signal_monitor import SignalTally
 from einthoven.signals import analyze_signal
@@ -51,13 +60,10 @@ from einthoven.source_polar import PolarSource
 from einthoven.source_replay import ReplaySource
 from einthoven.sources import open_source
 from einthoven.store_memory import MemoryStore
-from einthoven.store_sqlcipher import SqlCipherStore
 from einthoven.syncing import sync as sync_store
 
 LIVE_BLOCK_MS: Final = 1_000
 """Someone is looking: say each beat within three seconds."""
-STORE_FILE: Final = "store.db"
-KEY_FILE: Final = "store.key"
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -65,31 +71,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Analyse ECGs on this device, keep them encrypted, sync them. Not a medical device.",
 )
+app.command()(explain)
 _out = Console(highlight=False)
 _err = Console(stderr=True, highlight=False)
-
-
-def default_home() -> Path:
-    """Where this user's store is: ``$EINTHOVEN_HOME``, or the XDG data folder."""
-    chosen = os.environ.get("EINTHOVEN_HOME")
-    if chosen:
-        return Path(chosen)
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "einthoven"
-
-
-Home = Annotated[Path, typer.Option("--home", help="Folder of the encrypted store.", default_factory=default_home)]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-FILE_HELP: Final = (
-    "A WFDB header (.hea), EDF, DICOM, HL7 aECG, SCP-ECG, Philips or Schiller XML, Apple Health, CSV or NPY file."
-)
-SamplingRate = Annotated[
-    str | None, typer.Option(help="Samples a second, for files that do not say: 300, 512.617 or 1000/3.")
-]
-Unit = Annotated[str | None, typer.Option(help="nV, uV, mV or V, for files that do not say.")]
-Lead = Annotated[str | None, typer.Option(help="Which lead, where a file has several.")]
-ModelFolder = Annotated[
-    Path | None, typer.Option("--model", help="Folder of another model: rhythm.tflite, rhythm.json.")
-]
 
 
 @app.command()
@@ -101,14 +85,15 @@ def analyze(
     lead: Lead = None,
     store: Annotated[bool, typer.Option("--store/--no-store", help="Keep the results in the encrypted store.")] = True,
     model_folder: ModelFolder = None,
+    trusted_key: TrustedKeys = None,
     as_json: Json = False,
 ) -> None:
     """Analyse an ECG file second by second and say what was found."""
-    rate = _rate(sampling_rate_hz)
+    rate = parsed_rate(sampling_rate_hz)
     source = open_source(file, sampling_rate_hz=rate, unit=unit, lead=lead)
-    model = load_model(folder=model_folder)
-    runner = _runner(model)
-    with _open(home, create=True) if store else MemoryStore() as kept:
+    model = open_model(model_folder, trusted_key)
+    runner = open_runner(model)
+    with open_store(home, create=True) if store else MemoryStore() as kept:
         recording = analyze_source(model, kept, source, runner=runner)
     _require_signal(recording)
     document = render.analysis_document(source, model, recording)
@@ -124,7 +109,7 @@ def beats(
     as_json: Json = False,
 ) -> None:
     """Find every beat of an ECG file and judge every second of its signal; nothing is kept."""
-    source = open_source(file, sampling_rate_hz=_rate(sampling_rate_hz), unit=unit, lead=lead)
+    source = open_source(file, sampling_rate_hz=parsed_rate(sampling_rate_hz), unit=unit, lead=lead)
     samples = np.concatenate(list(source.chunks()))
     signal = analyze_signal(samples, source.sampling_rate_hz)
     heart = summarize_heart(signal, source.sampling_rate_hz)
@@ -143,13 +128,14 @@ def live(
     seconds: Annotated[float | None, typer.Option(help="Stop after so many seconds.", min=0.1)] = None,
     store: Annotated[bool, typer.Option("--store/--no-store", help="Keep the results in the encrypted store.")] = True,
     model_folder: ModelFolder = None,
+    trusted_key: TrustedKeys = None,
     as_json: Json = False,
 ) -> None:
     """Follow a chest strap, or a recording as if it were one, and say what happens; Ctrl-C ends it well."""
     if file is not None and address is not None:
         raise InputError("both a file and a strap are given", "leave one of them out")
     source: LiveSource = PolarSource(address=address) if file is None else ReplaySource(open_source(file), speed=speed)
-    model = load_model(folder=model_folder)
+    model = open_model(model_folder, trusted_key)
     narrator, results = Narrator(), list[WindowResult]()
     tally = SignalTally(source.sampling_rate_hz)
 
@@ -161,9 +147,11 @@ def live(
         if line is not None and not as_json:
             _out.print(line, markup=False, soft_wrap=True)
 
-    with _open(home, create=True) if store else MemoryStore() as kept:
+    with open_store(home, create=True) if store else MemoryStore() as kept:
         rate = source.sampling_rate_hz
-        with Session.open(model, kept, sampling_rate_hz=rate, runner=_runner(model), block_ms=LIVE_BLOCK_MS) as session:
+        with Session.open(
+            model, kept, sampling_rate_hz=rate, runner=open_runner(model), block_ms=LIVE_BLOCK_MS
+        ) as session:
             with suppress(KeyboardInterrupt):
                 asyncio.run(listen(session, source, seconds=seconds, take=take))
             for event in session.close():
@@ -180,7 +168,7 @@ def enroll(
     as_json: Json = False,
 ) -> None:
     """Enrol this device with a server, once."""
-    with _open(home, create=True) as store:
+    with open_store(home, create=True) as store:
         identity = asyncio.run(enroll_device(store, code))
     document = render.identity_document(identity)
     _show(document, as_json, lambda: render.show_identity(_out, document))
@@ -189,7 +177,7 @@ def enroll(
 @app.command()
 def sync(home: Home, as_json: Json = False) -> None:
     """Send what waits, fetch what is new, compare digests."""
-    with _open(home, create=False) as store:
+    with open_store(home, create=False) as store:
         report = asyncio.run(sync_store(store))
     document = render.sync_document(report)
     _show(document, as_json, lambda: render.show_sync(_out, document))
@@ -198,7 +186,7 @@ def sync(home: Home, as_json: Json = False) -> None:
 @app.command()
 def status(home: Home, as_json: Json = False) -> None:
     """Say what the store holds, what waits, what was refused and why."""
-    with _open(home, create=False) as store:
+    with open_store(home, create=False) as store:
         document = render.status_document(find_identity(store), store.stats(), store.sync_state())
     _show(document, as_json, lambda: render.show_status(_out, document))
 
@@ -208,12 +196,13 @@ def replay(
     home: Home,
     counter: Annotated[int | None, typer.Argument(help="Which result; all of them, if not given.", min=1)] = None,
     model_folder: ModelFolder = None,
+    trusted_key: TrustedKeys = None,
     as_json: Json = False,
 ) -> None:
     """Recompute results from their stored signal and compare them bit for bit."""
-    model = load_model(folder=model_folder)
-    runner = _runner(model)
-    with _open(home, create=False) as store:
+    model = open_model(model_folder, trusted_key)
+    runner = open_runner(model)
+    with open_store(home, create=False) as store:
         if counter is None:
             replays = list(replay_all(model, store, runner=runner))
         else:
@@ -254,27 +243,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return InputError.exit_status
     return 0
-
-
-def _open(home: Path, *, create: bool) -> SqlCipherStore:
-    if not create and not (home / STORE_FILE).exists():
-        raise InputError(f"there is no store in {home}", "analyse a file first, or say --home")
-    keys = FileKeyProvider(home / KEY_FILE, create=create and not (home / STORE_FILE).exists())
-    return SqlCipherStore.open(home / STORE_FILE, keys, create=create)
-
-
-def _runner(model: Model) -> LiteRtRunner:
-    with native_stderr_silenced():
-        return LiteRtRunner(model)
-
-
-def _rate(text: str | None) -> Fraction | None:
-    if text is None:
-        return None
-    try:
-        return Fraction(text)
-    except (ValueError, ZeroDivisionError) as problem:
-        raise InputError(f"{text!r} is no sampling rate", "give samples a second: 300, 512.617 or 1000/3") from problem
 
 
 def _require_signal(recording: Recording) -> None:

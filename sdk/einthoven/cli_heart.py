@@ -5,10 +5,12 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from einthoven.heart_rate_variability import HeartRateVariability, HrvRefusal
 from einthoven.heart_summary import HeartSummary
+from einthoven.results import BeatClass
 from einthoven.rr_artefacts import IntervalClass
 from einthoven.signals import SignalAnalysis
 
@@ -47,15 +49,32 @@ def beats_document(
         "simulated": simulated,
         "sampling_rate_hz": float(rate),
         "heart": heart_document(heart),
+        "beat_class_counts": class_counts(signal),
         "r_peaks": signal.r_peaks.tolist(),
         "r_amplitudes_uv": signal.amplitudes_uv.tolist(),
         "scores": signal.scores.tolist(),
+        "beat_classes": [BeatClass(value).name.lower() for value in signal.classes.tolist()],
+        "beat_class_permille": signal.class_permille.tolist(),
         "rr_ms": [value / 1000 for value in heart.rr.intervals_us.tolist()],
         "rr_classes": [IntervalClass(value).name.lower() for value in heart.rr.classes.tolist()],
         "quality_flags": signal.flags.tolist(),
         "quality_index": signal.quality_index.tolist(),
         "notice": notice,
     }
+
+
+def class_counts(signal: SignalAnalysis) -> dict[str, int]:
+    """Beats of each class, by name."""
+    counts = np.bincount(signal.classes, minlength=len(BeatClass)).tolist()
+    return {kind.name.lower(): counts[kind] for kind in BeatClass}
+
+
+def show_classes(out: Console, counts: dict[str, int]) -> None:
+    """Show how many beats are of each class, in one line."""
+    found = [f"{counts[kind.name.lower()]} {kind.name.lower()}" for kind in BeatClass if kind != BeatClass.UNKNOWN]
+    unknown = counts[BeatClass.UNKNOWN.name.lower()]
+    rest = f"; {unknown} not judged" if unknown else ""
+    out.print(f"Beat classes: {', '.join(found)}{rest}", markup=False)
 
 
 def show_heart(out: Console, heart: Document) -> None:

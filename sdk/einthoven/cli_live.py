@@ -15,6 +15,8 @@ from typing import Final
 from einthoven.events import (
     BeatDetected,
     ClockJumped,
+    EpisodeEnded,
+    EpisodeFound,
     Event,
     GapFound,
     LateDropped,
@@ -68,6 +70,10 @@ def _finding(event: Event) -> str | None:
             said = f"signal: {faults or 'usable'}"
         case RiskChanged(at_ms, tier, previous):
             said = f"risk {previous.name.lower()} -> {tier.name.lower()}"
+        case EpisodeFound(at_ms, _, rule, tier, statement):
+            said = f"{tier.name.lower()}: {rule.replace('_', ' ')}, {statement}"
+        case EpisodeEnded(at_ms, _, rule, _, statement):
+            said = f"ended: {rule.replace('_', ' ')}, {statement}"
         case WindowAnalyzed(result):
             at_ms = result.started_at_ms
             reason = f" ({result.reason.name.lower().replace('_', ' ')})" if result.reason else ""

@@ -14,14 +14,15 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from einthoven.cli_heart import heart_document, show_heart
+from einthoven.cli_heart import heart_document, show_classes, show_heart
+from einthoven.cli_risk import TIER_COLOUR, assessment_document, show_assessment
+from einthoven.explanation_words import basis_text, set_text
 from einthoven.identity import Identity
 from einthoven.models import Model
 from einthoven.ports import LiveSource, Source, StoreStats, SyncState
 from einthoven.recordings import Recording
 from einthoven.replaying import Replay, ReplayOutcome
 from einthoven.results import InconclusiveReason, Quality, Rhythm, RiskTier, WindowResult
-from einthoven.risk import RiskAssessment
 from einthoven.syncing import SyncReport
 from einthoven_protocol.messages import RejectReason, VerdictCode
 
@@ -32,8 +33,7 @@ RHYTHM_TEXT = {
     Rhythm.OTHER: "other rhythm",
     Rhythm.NOISE: "noise",
 }
-_COLOUR = {"routine": "green", "elevated": "yellow", "urgent": "bold red", "inconclusive": "dim"}
-_SHOWN_WINDOWS = 40
+SHOWN_WINDOWS = 40
 """Windows listed for people; the rest are counted."""
 
 Document = dict[str, Any]
@@ -44,8 +44,9 @@ def print_json(document: object) -> None:
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n")
 
 
-def result_document(result: WindowResult) -> Document:
-    """Return one result with names instead of numbers."""
+def result_document(result: WindowResult, model: Model) -> Document:
+    """Return one result of a model with names instead of numbers; what its probabilities rest on stands beside it."""
+    opinion = model.verdict.of_logits(result.logits) if result.n_steps else None
     return {
         "counter": result.counter,
         "started_at": _utc(result.started_at_ms),
@@ -55,33 +56,16 @@ def result_document(result: WindowResult) -> Document:
         "quality": _flags(result.quality),
         "rhythm": result.rhythm.name.lower(),
         "confidence": result.confidence_permille / 1000,
+        "confidence_n": sum(model.verdict.tables.sets.n),
+        "probabilities": None if opinion is None else [share / 1000 for share in opinion.permilles],
+        "prediction_set": [] if opinion is None else [one.name.lower() for one in opinion.prediction_set],
+        "prediction_set_text": "–" if opinion is None else set_text(opinion.prediction_set, opinion.rhythm),
         "logits": list(result.logits),
         "tier": result.tier.name.lower(),
         "reason": None if result.reason is InconclusiveReason.NONE else result.reason.name.lower(),
-        "model_sha256": result.model_digest.hex(),
+        "model_digest": result.model_digest.hex(),
         "front_end_version": result.front_end_version,
         "segment_sha256": result.segment_digest.hex(),
-    }
-
-
-def assessment_document(assessment: RiskAssessment) -> Document:
-    """Return a recording's tier with its evidence."""
-    return {
-        "tier": assessment.tier.name.lower(),
-        "windows": assessment.windows,
-        "conclusive_windows": assessment.conclusive,
-        "af_burden": None if assessment.af_burden_permille is None else assessment.af_burden_permille / 1000,
-        "inconclusive": {reason.name.lower(): count for reason, count in sorted(assessment.inconclusive.items())},
-        "evidence": [
-            {
-                "rule": found.rule,
-                "tier": found.tier.name.lower(),
-                "statement": found.statement,
-                "source": found.source,
-                "windows": list(found.counters),
-            }
-            for found in assessment.evidence
-        ],
     }
 
 
@@ -91,44 +75,50 @@ def analysis_document(source: Source | LiveSource, model: Model, recording: Reco
         "record": source.name,
         "simulated": source.simulated,
         "sampling_rate_hz": float(source.sampling_rate_hz),
-        "model_sha256": model.digest.hex(),
+        "model_digest": model.digest.hex(),
         "front_end_version": model.front_end_version,
         "assessment": assessment_document(recording.assessment),
         "heart": heart_document(recording.heart),
-        "windows": [result_document(result) for result in recording.results],
+        "windows": [result_document(result, model) for result in recording.results],
+        "calibration": calibration_document(model),
         "notice": NOT_A_DEVICE,
+    }
+
+
+def calibration_document(model: Model) -> Document:
+    """Return what a model's probabilities and prediction sets rest on."""
+    sets = model.verdict.tables.sets
+    return {
+        "n": {one.name.lower(): sets.n[one] for one in Rhythm},
+        "coverage": sets.coverage_permille / 1000,
+        "basis": basis_text(sets),
     }
 
 
 def show_analysis(out: Console, document: Document) -> None:
     """Show an analysis: the tier, why, and a line a window."""
-    assessment = document["assessment"]
     simulated = " (simulated)" if document["simulated"] and "simulated" not in document["record"].lower() else ""
     out.print(f"{document['record']}{simulated}, {document['sampling_rate_hz']:g} Hz", markup=False)
     table = Table(box=None, pad_edge=False)
-    for name in ("window", "time (UTC)", "length", "rhythm", "confidence", "tier"):
+    for name in ("window", "time (UTC)", "length", "rhythm", "confidence", "prediction set", "tier"):
         table.add_column(name)
-    for window in document["windows"][:_SHOWN_WINDOWS]:
+    for window in document["windows"][:SHOWN_WINDOWS]:
         tier = window["tier"] + (f": {window['reason'].replace('_', ' ')}" if window["reason"] else "")
-        colour = _COLOUR[window["tier"]]
+        colour = TIER_COLOUR[window["tier"]]
         table.add_row(
             str(window["counter"]),
             window["started_at"][11:19],
             f"{window['duration_s']:.0f} s",
             RHYTHM_TEXT[Rhythm[window["rhythm"].upper()]],
             f"{window['confidence']:.2f}",
+            window["prediction_set_text"],
             f"[{colour}]{tier}[/]",
         )
     out.print(table)
-    if (hidden := len(document["windows"]) - _SHOWN_WINDOWS) > 0:
+    if (hidden := len(document["windows"]) - SHOWN_WINDOWS) > 0:
         out.print(f"... and {hidden} more windows (--json lists them all)")
-    tier = assessment["tier"]
-    of = f"{assessment['conclusive_windows']} of {assessment['windows']} windows conclusive"
-    out.print(f"\nRisk tier: [{_COLOUR[tier]}]{tier}[/] ({of})")
-    for found in assessment["evidence"]:
-        out.print(f"  - {found['statement']}", markup=False)
-    for reason, count in assessment["inconclusive"].items():
-        out.print(f"  - inconclusive, {reason.replace('_', ' ')}: {count} windows", markup=False)
+    out.print(f"[dim]{document['calibration']['basis']}[/]")
+    show_assessment(out, document["assessment"])
     show_heart(out, document["heart"])
     out.print(f"[dim]{NOT_A_DEVICE}[/]")
 
@@ -137,6 +127,7 @@ def show_beats(out: Console, document: Document) -> None:
     """Show what beats and signal add up to."""
     out.print(f"{document['record']}, {document['sampling_rate_hz']:g} Hz", markup=False)
     show_heart(out, document["heart"])
+    show_classes(out, document["beat_class_counts"])
     out.print(f"[dim]{NOT_A_DEVICE} --json lists every beat and second.[/]")
 
 
@@ -251,7 +242,7 @@ def show_replay(out: Console, document: Document) -> None:
 
 def tier_style(tier: RiskTier) -> str:
     """Return the rich style of a tier."""
-    return _COLOUR[tier.name.lower()]
+    return TIER_COLOUR[tier.name.lower()]
 
 
 def _utc(at_ms: int) -> str:

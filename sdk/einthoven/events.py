@@ -10,7 +10,7 @@ from enum import Enum
 from fractions import Fraction
 
 from einthoven.errors import StoreError
-from einthoven.results import Quality, Rhythm, RiskTier, WindowResult
+from einthoven.results import BeatClass, Quality, Rhythm, RiskTier, WindowResult
 from einthoven.risk import Evidence
 
 
@@ -40,6 +40,8 @@ class BeatDetected:
         rr_ms: Time since the beat before, as found; ``None`` for the first and after a gap.
         amplitude_uv: Signed height of the R peak over the baseline, microvolts.
         score: How sure the detector is, 0 to 255.
+        beat_class: Where it came from.
+        class_permille: Calibrated probability of that class in 1/1000; 0 where it is ``UNKNOWN``.
     """
 
     at_ms: int
@@ -47,6 +49,8 @@ class BeatDetected:
     rr_ms: int | None
     amplitude_uv: int
     score: int
+    beat_class: BeatClass
+    class_permille: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +93,7 @@ class RiskChanged:
     """The recording's tier changed.
 
     Attributes:
-        at_ms: UTC of the window that changed it, ms since 1970.
+        at_ms: UTC of the beat or window that changed it, ms since 1970.
         tier: The new tier.
         previous: The tier before.
         evidence: What led to it.
@@ -99,6 +103,46 @@ class RiskChanged:
     tier: RiskTier
     previous: RiskTier
     evidence: tuple[Evidence, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeFound:
+    """Something that lasts was found: AF, a run, a pause, a sustained rate beyond a limit.
+
+    It comes when the rule's threshold is reached, while it goes on; again, if it becomes another rule's.
+
+    Attributes:
+        at_ms: UTC of the beat or window with which it was found, ms since 1970.
+        started_at_ms: UTC of its beginning.
+        rule: Name of the rule (``risk_rules.RULES``).
+        tier: The tier the rule gives; ``ELEVATED`` or ``URGENT``.
+        statement: Its figures so far.
+    """
+
+    at_ms: int
+    started_at_ms: int
+    rule: str
+    tier: RiskTier
+    statement: str
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeEnded:
+    """What an ``EpisodeFound`` with the same ``started_at_ms`` said has ended.
+
+    Attributes:
+        at_ms: UTC of its end, ms since 1970.
+        started_at_ms: UTC of its beginning.
+        rule: Name of the rule that it fell under last.
+        tier: The tier that rule gives.
+        statement: Its figures.
+    """
+
+    at_ms: int
+    started_at_ms: int
+    rule: str
+    tier: RiskTier
+    statement: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,10 +306,13 @@ class StoreFailed:
 TimeEvent = GapFound | OverlapDropped | LateDropped | StampIgnored | ClockJumped | RateEstimated | LineEnded
 """What happened to the time line."""
 
+RiskEvent = RiskChanged | EpisodeFound | EpisodeEnded
+"""What beats and windows add up to; each comes some seconds after its beat or window."""
+
 SensorEvent = SensorChanged | PacketsDropped | PacketRefused
 """What happened to a live sensor."""
 
 SignalEvent = BeatDetected | SecondAssessed | QualityChanged
 """What the signal itself says; each comes some seconds after its time."""
 
-Event = SecondAnalyzed | SignalEvent | WindowAnalyzed | RiskChanged | TimeEvent | SensorEvent | StoreFailed
+Event = SecondAnalyzed | SignalEvent | WindowAnalyzed | RiskEvent | TimeEvent | SensorEvent | StoreFailed

@@ -17,7 +17,7 @@ import numpy as np
 from einthoven.heart_rate_variability import HeartRateVariability, heart_rate_variability
 from einthoven.results import Quality
 from einthoven.rr_intervals import RRSeries, instantaneous_rates_bpm, mean_heart_rate_bpm, rr_series, unusable_spans
-from einthoven.signals import SignalAnalysis
+from einthoven.signal_analysis import SignalAnalysis
 
 
 @dataclass(frozen=True, slots=True)

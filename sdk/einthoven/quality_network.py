@@ -18,12 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from einthoven.errors import ModelCorrupt
+from einthoven.packed_integers import PackedIntegers
 from einthoven.quality_measures import N_MEASURES
 from einthoven.results import Quality
 from einthoven.single_thread import product
 from einthoven_models import read_resource
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
+"""1 had its layers in digits."""
 BEHIND_S: Final = 7
 AHEAD_S: Final = 2
 """Seconds before and after a second that its index looks at."""
@@ -43,13 +45,13 @@ class Layer(msgspec.Struct, frozen=True, kw_only=True):
     """Integers of one dense layer: ``(x @ weights + bias) >> shift``, under 0 taken as 0 by the next.
 
     Attributes:
-        weights: [inputs][outputs].
+        weights: [inputs, outputs].
         bias: [outputs].
         shift: Bits dropped after the sum.
     """
 
-    weights: tuple[tuple[_Integer, ...], ...]
-    bias: tuple[_Integer, ...]
+    weights: PackedIntegers
+    bias: PackedIntegers
     shift: _Shift
 
 
@@ -86,12 +88,15 @@ class QualityNetwork:
         width = _WINDOW_S * N_MEASURES
         largest = np.full(width, float(MAX_MEASURE))
         for layer in tables.layers:
-            if len(layer.weights) != width or any(len(row) != len(layer.bias) for row in layer.weights):
+            try:
+                weights, bias = (part.values().astype(np.float64) for part in (layer.weights, layer.bias))
+            except ValueError as error:
+                raise _damaged() from error
+            if bias.ndim != 1 or weights.shape != (width, bias.size):
                 raise _damaged()
-            width = len(layer.bias)
-            weights, bias = np.array(layer.weights, np.float64), np.array(layer.bias, np.float64)
+            width = bias.size
             largest = largest @ np.abs(weights) + np.abs(bias)
-            if not width or largest.max() >= _EXACT_FLOAT64:
+            if largest.max() >= _EXACT_FLOAT64:
                 raise _damaged()
             # A power of two changes no bit of the sums, so the shift is in the weights already.
             scale = 2.0**-layer.shift

@@ -8,14 +8,16 @@ It deliberately judges nothing: what is on it was decided by ``risk`` and by the
 Invariants:
     1. Every text is escaped; nothing given can add an element, a script or a request.
     2. A simulated ECG is called simulated at the top and at every strip.
-    3. The size is bounded: ``MAX_STRIPS`` strips in full, an envelope of the rest, ``MAX_LINES`` lines a table.
-    4. The same content gives the same bytes.
+    3. A probability stands with the n it rests on.
+    4. The size is bounded: ``MAX_STRIPS`` strips in full, an envelope of the rest, ``MAX_LINES`` lines a table.
+    5. The same content gives the same bytes.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
+from einthoven.explanation_words import set_text
 from einthoven.report_blocks import SIMULATED_BADGE, cards, table
 from einthoven.report_content import (
     REASON_WORDS,
@@ -30,14 +32,16 @@ from einthoven.report_content import (
     Strip,
     SyncFigures,
     Trace,
-    choose_strips,
 )
 from einthoven.report_ecg import paper
+from einthoven.report_explained import basis, basis_n, described, driving_spans, explained_html, remarks, verdict_detail
 from einthoven.report_keeping import fhir_section, figures_section, keeping_section, notes_section
+from einthoven.report_strips import choose_strips
 from einthoven.report_style import STYLE
 from einthoven.report_text import clock, escaped, grouped, percent, utc
 from einthoven.report_timeline import tier_class, tier_mark, timeline
 from einthoven.results import Quality, RiskTier, WindowResult
+from einthoven.risk import Counts
 
 __all__ = [
     "AnnotationLine",
@@ -115,6 +119,11 @@ def _assessment(report: ReportContent) -> str:
         f' {escaped(e.statement)}<br/><span class="small">{escaped(e.source)}</span></div></li>'
         for e in found.evidence
     )
+    reasons += "".join(
+        f'<li class="{tier_class(RiskTier.INCONCLUSIVE)}">{tier_mark(RiskTier.INCONCLUSIVE)}<div>'
+        f"Not judged, {escaped(one.rule.replace('_', ' '))}: {escaped(one.missing)}</div></li>"
+        for one in found.unjudged
+    )
     if not reasons:
         reasons = "<li><span></span><div>No window could be judged, so nothing is said, for or against.</div></li>"
     unread = ", ".join(f"{count} {REASON_WORDS[reason]}" for reason, count in sorted(found.inconclusive.items()))
@@ -125,6 +134,7 @@ def _assessment(report: ReportContent) -> str:
             Figure("AF burden", burden, f"of {found.conclusive} conclusive windows, {grouped(seconds)} s"),
             Figure("Conclusive", f"{found.conclusive} of {found.windows}", "windows of at most 30 s"),
             Figure("Inconclusive", str(found.windows - found.conclusive), unread or "none"),
+            *_ectopy(found.periods.whole),
         )
     )
     return (
@@ -136,8 +146,19 @@ def _assessment(report: ReportContent) -> str:
     )
 
 
+def _ectopy(whole: Counts) -> tuple[Figure, ...]:
+    """The burdens of beats; nothing where no beat was judged."""
+    if whole.pvc_permille is None or whole.pac_permille is None:
+        return ()
+    n = f"of {grouped(whole.beats)} judged beats"
+    return (
+        Figure("PVC burden", percent(whole.pvc_permille), f"{grouped(whole.ventricular)} {n}"),
+        Figure("PAC burden", percent(whole.pac_permille), f"{grouped(whole.supraventricular)} {n}"),
+    )
+
+
 def _overview(report: ReportContent) -> str:
-    drawn = frozenset(strip.result.counter for strip in report.strips[:MAX_STRIPS])
+    drawn = frozenset(strip.result.counter for strip in report.strips[:MAX_STRIPS] if not strip.event)
     legend = "".join(
         f'<li class="{tier_class(tier)}">{tier_mark(tier)}{TIER_WORDS[tier]}</li>'
         for tier in (RiskTier.ROUTINE, RiskTier.ELEVATED, RiskTier.URGENT, RiskTier.INCONCLUSIVE)
@@ -146,23 +167,28 @@ def _overview(report: ReportContent) -> str:
         f'<tr class="{tier_class(r.tier)}"><td class="n">{r.counter}</td>'
         f'<td class="n">{clock(r.started_at_ms - report.recording.started_at_ms)}</td>'
         f"<td>{RHYTHM_WORDS[r.rhythm]}</td>"
-        f'<td class="n">{percent(r.confidence_permille)}</td><td>{_tier_words(r)}</td>'
+        f'<td class="n">{percent(r.confidence_permille)}</td><td>{_set(report, r)}</td><td>{_tier_words(r)}</td>'
         f'<td class="n">{r.usable_s} of {r.duration_ms // 1000} s</td><td>{_quality(r.quality)}</td></tr>'
         for r in report.windows
     ]
     listed = table(
-        "Every window in order; the confidence is the model's calibrated probability of the rhythm",
-        ("#", "From", "Rhythm", "Confidence", "Tier", "Usable", "Signal"),
+        f"Every window in order; the confidence is the calibrated probability of the rhythm ({basis_n(report)})",
+        ("#", "From", "Rhythm", "Confidence", "Prediction set", "Tier", "Usable", "Signal"),
         rows,
-        numeric=(0, 1, 3, 5),
+        numeric=(0, 1, 3, 6),
     )
     return (
         f'<section aria-labelledby="h-all"><h2 id="h-all">Whole recording{_badge(report)}</h2>'
-        f"{timeline(report.recording, report.windows, drawn)}"
+        f"{timeline(report.recording, report.windows, drawn, basis_n(report))}"
         f'<ul class="legend">{legend}<li><b>N</b> normal sinus</li><li><b>AF</b> atrial fibrillation</li>'
         f"<li><b>O</b> other rhythm</li><li><b>~</b> too noisy</li></ul>"
-        f"<details><summary>All {len(rows)} windows</summary>{listed}</details></section>"
+        f"<details><summary>All {len(rows)} windows</summary>{listed}{basis(report)}</details></section>"
     )
+
+
+def _set(report: ReportContent, result: WindowResult) -> str:
+    opinion = report.opinion(result)
+    return "–" if opinion is None else escaped(set_text(opinion.prediction_set, opinion.rhythm))
 
 
 def _tier_words(result: WindowResult) -> str:
@@ -181,8 +207,9 @@ def _strips(report: ReportContent) -> str:
     drawn = []
     for number, strip in enumerate(report.strips[:MAX_STRIPS]):
         r = strip.result
-        from_ms = r.started_at_ms - report.recording.started_at_ms
-        span = f"{clock(from_ms)}–{clock(from_ms + r.duration_ms)}"
+        from_ms = strip.trace.started_at_ms - report.recording.started_at_ms
+        span = f"{clock(from_ms)}–{clock(from_ms + round(strip.trace.duration_s * 1000))}"
+        name = f"event-{number}" if strip.event else f"window-{r.counter}"
         svg = paper(
             strip.trace,
             recording_started_at_ms=report.recording.started_at_ms,
@@ -190,18 +217,22 @@ def _strips(report: ReportContent) -> str:
             label=f"ECG of window {r.counter}, {span}: {RHYTHM_WORDS[r.rhythm]}, {TIER_WORDS[r.tier]}",
             r_peaks=strip.r_peaks.tolist(),
             poor_s=strip.poor_s,
+            driving_ms=driving_spans(strip),
+            remarks=remarks(strip),
+            description=described(strip, report.recording.started_at_ms),
         )
         drawn.append(
-            f'<div class="strip {tier_class(r.tier)}" id="window-{r.counter}"><div class="strip-head">'
+            f'<div class="strip {tier_class(r.tier)}" id="{name}"><div class="strip-head">'
             f"<h3>{escaped(strip.heading)}</h3><span>Window {r.counter}, {span}</span><span>{_tier_words(r)}</span>"
-            f'<span class="small">{RHYTHM_WORDS[r.rhythm]}, confidence {percent(r.confidence_permille)}</span>'
+            f'<span class="small">{RHYTHM_WORDS[r.rhythm]}, {escaped(verdict_detail(report, r))}</span>'
             f"{_badge(report)}</div>"
-            f'<div class="scroll" tabindex="0" role="group" aria-label="ECG, window {r.counter}">{svg}</div></div>'
+            f'<div class="scroll" tabindex="0" role="group" aria-label="ECG, window {r.counter}">{svg}</div>'
+            f"{explained_html(strip, report)}</div>"
         )
     return (
         f'<section aria-labelledby="h-ecg"><h2 id="h-ecg">ECG</h2>{"".join(drawn)}'
         '<p class="small" style="margin:12px 0 0">25 mm/s, 10 mm/mV, pulse 1 mV × 200 ms; unfiltered, as received; '
-        "true to scale when printed at 100 %.</p></section>"
+        f"true to scale when printed at 100 %.</p>{basis(report)}</section>"
     )
 
 
@@ -224,7 +255,7 @@ def _events(report: ReportContent) -> str:
 def _footer(report: ReportContent) -> str:
     digests = sorted({(r.model_digest.hex(), r.front_end_version) for r in report.windows})
     made = "".join(
-        f'<p>Model SHA-256 <span class="hash">{digest}</span>, front end version {version}</p>'
+        f'<p>Model, SHA-256 of its manifest <span class="hash">{digest}</span>, front end version {version}</p>'
         for digest, version in digests
     )
     return f"<footer>{made}<p>Risk is defined by rhythm and burden, never as a prediction of outcome.</p></footer>"

@@ -5,7 +5,6 @@ It deliberately holds no patient's name and asks for none. Texts may come from a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Final
@@ -13,8 +12,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from einthoven.explanation_events import ExplainedWindow
+from einthoven.model_manifest import Model
 from einthoven.results import InconclusiveReason, Rhythm, RiskTier, WindowResult
 from einthoven.risk import RiskAssessment
+from einthoven.verdict import Opinion
 
 RHYTHM_WORDS: Final = {
     Rhythm.NORMAL: "Normal sinus rhythm",
@@ -80,6 +82,9 @@ class Strip:
         trace: Its signal.
         r_peaks: int64 [k], sample indices of the R peaks within the trace.
         poor_s: Seconds of the trace whose signal is not to be trusted.
+        event: Whether it shows an event within the window, not the window.
+        rule: Name of the risk rule that found the event; empty for a window.
+        explained: The windows it lies in, as far as they were explained, in order of time.
     """
 
     heading: str
@@ -87,6 +92,9 @@ class Strip:
     trace: Trace
     r_peaks: NDArray[np.int64] = field(default_factory=_no_indices, repr=False)
     poor_s: tuple[int, ...] = ()
+    event: bool = False
+    rule: str = ""
+    explained: tuple[ExplainedWindow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +174,7 @@ class ReplayVerdict:
     Attributes:
         replayed: Results replayed.
         identical: How many were the same bit for bit.
-        model_digest: SHA-256 of the model that was run, hex.
+        model_digest: SHA-256 of the manifest of the model that was run, hex.
     """
 
     replayed: int
@@ -199,7 +207,7 @@ class ReportContent:
         recording: The whole recording; drawn as an envelope.
         windows: Every window's verdict in order.
         assessment: What they add up to.
-        strips: Windows drawn in full (see ``choose_strips``).
+        strips: Windows drawn in full (see ``report_strips``).
         events: The events table.
         heart: Figures on heart rate and its variability, each with the n behind it.
         annotations: Clinicians' notes.
@@ -208,6 +216,7 @@ class ReportContent:
         replay: The replay's verdict, where there was one.
         model: Figures on the model, each with the n behind it.
         fhir: Resources to show.
+        judge: The model that judged; says what probabilities and prediction sets rest on.
     """
 
     title: str
@@ -226,47 +235,10 @@ class ReportContent:
     replay: ReplayVerdict | None = None
     model: tuple[Figure, ...] = ()
     fhir: tuple[FhirDocument, ...] = ()
+    judge: Model | None = None
 
-
-def choose_strips(
-    recording: Trace,
-    windows: Sequence[WindowResult],
-    *,
-    r_peaks: NDArray[np.int64] | None = None,
-    flags: NDArray[np.uint16] | None = None,
-) -> tuple[Strip, ...]:
-    """Choose what a reader wants to see first: one window of each kind of verdict, in order of time.
-
-    Of each rhythm it is the most certain conclusive window, and of the inconclusive ones the first.
-
-    Args:
-        recording: The whole recording.
-        windows: Every window's verdict.
-        r_peaks: int64 [k], sample indices of the recording's R peaks, in order.
-        flags: uint16 [s], quality flags of the recording's seconds.
-    """
-    chosen: dict[str, WindowResult] = {}
-    for result in windows:
-        if result.tier is RiskTier.INCONCLUSIVE:
-            chosen.setdefault("Inconclusive", result)
-            continue
-        heading = RHYTHM_WORDS[result.rhythm]
-        best = chosen.get(heading)
-        if best is None or result.confidence_permille > best.confidence_permille:
-            chosen[heading] = result
-    by_time = sorted(chosen.items(), key=lambda item: item[1].started_at_ms)
-    peaks = _no_indices() if r_peaks is None else r_peaks
-    poor = _no_indices() if flags is None else np.flatnonzero(flags)
-    return tuple(_strip(heading, recording, result, peaks, poor) for heading, result in by_time)
-
-
-def _strip(
-    heading: str, recording: Trace, result: WindowResult, r_peaks: NDArray[np.int64], poor: NDArray[np.int64]
-) -> Strip:
-    from_ms = result.started_at_ms - recording.started_at_ms
-    trace = recording.cut(result.started_at_ms, result.duration_ms)
-    first = max(0, round(from_ms * recording.sampling_rate_hz / 1000))
-    inside = r_peaks[(r_peaks >= first) & (r_peaks < first + trace.samples_uv.size)] - first
-    first_s, n_s = round(from_ms / 1000), -(-result.duration_ms // 1000)
-    seconds = poor[(poor >= first_s) & (poor < first_s + n_s)] - first_s
-    return Strip(heading, result, trace, inside, tuple(seconds.tolist()))
+    def opinion(self, result: WindowResult) -> Opinion | None:
+        """Probabilities and prediction set of a verdict; ``None`` where another model judged, or nothing to judge."""
+        if self.judge is None or result.model_digest != self.judge.digest or not result.n_steps:
+            return None
+        return self.judge.verdict.of_logits(result.logits)

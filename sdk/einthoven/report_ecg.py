@@ -9,6 +9,7 @@ Invariants:
     1. One second is 25 mm and one millivolt 10 mm, whatever the sampling rate.
     2. Missing samples are never bridged by a line; they are hatched.
     3. What leaves its row is cut at the row's edge.
+    4. What is shaded is told in the drawing's ``desc`` too, and has a bar at its foot: no colour is needed.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ MAX_BELOW_MM: Final = 20
 MAX_POINTS_A_SECOND: Final = 500
 """Above that, the extremes of each few samples are drawn: 0.05 mm are not to be told apart."""
 CALIBRATION_MS: Final = 200
+REMARK_ABOVE_FOOT: Final = 75
+"""Above the triangle that marks an R peak, in units of the drawing."""
 
 
 def paper(
@@ -52,6 +55,9 @@ def paper(
     label: str,
     r_peaks: Sequence[int] = (),
     poor_s: Sequence[int] = (),
+    driving_ms: Sequence[tuple[int, int]] = (),
+    remarks: Sequence[tuple[int, str]] = (),
+    description: str = "",
 ) -> str:
     """Draw a trace in rows of ``ROW_S`` seconds.
 
@@ -62,6 +68,10 @@ def paper(
         label: What a screen reader says.
         r_peaks: Sample indices that get a mark at the lower edge.
         poor_s: Seconds that are shaded, because their signal is not to be trusted.
+        driving_ms: Stretches that are shaded with a bar at their foot, because they drove the verdict: beginning and
+            end in milliseconds since the trace's first sample.
+        remarks: Short texts at instants of the trace, milliseconds since its first sample.
+        description: What the shading says, for who can't see it.
 
     Returns:
         An ``svg`` element, ``WIDTH_MM`` wide.
@@ -73,11 +83,12 @@ def paper(
     above_mm, below_mm = _room_mm(centred)
     height_mm = (above_mm + below_mm) * max(1, len(rows))
     parts = [
-        f'<svg class="ecg" role="img" aria-label="{escaped(label)}" width="{WIDTH_MM}mm" height="{height_mm}mm"'
-        f' viewBox="0 0 {WIDTH_MM * MM} {height_mm * MM}">',
+        f'<svg class="ecg" role="img" aria-labelledby="{name}t" aria-describedby="{name}d"'
+        f' width="{WIDTH_MM}mm" height="{height_mm}mm" viewBox="0 0 {WIDTH_MM * MM} {height_mm * MM}">',
         f'<rect class="sheet" width="{WIDTH_MM * MM}" height="{height_mm * MM}"/>',
         _grid(height_mm),
     ]
+    parts.insert(1, f'<title id="{name}t">{escaped(label)}</title><desc id="{name}d">{escaped(description)}</desc>')
     offset_ms = trace.started_at_ms - recording_started_at_ms
     for number, row_mm in enumerate(centred):
         top = number * (above_mm + below_mm) * MM
@@ -87,9 +98,13 @@ def paper(
             f' height="{(above_mm + below_mm) * MM}"/></clipPath>'
         )
         parts.append(_shaded(poor_s, number, row_mm.size / rate_hz, top, above_mm + below_mm))
+        at_ms = offset_ms + number * ROW_S * 1000
+        row_spans = _within_row(driving_ms, number, row_mm.size / rate_hz)
+        parts.append(_driving(row_spans, at_ms, top, above_mm + below_mm))
         inside = [peak - number * row_samples for peak in r_peaks]
         parts.append(_marks([at for at in inside if 0 <= at < row_mm.size], rate_hz, top, above_mm + below_mm))
-        parts.append(_labels(top, offset_ms + number * ROW_S * 1000, row_mm.size / rate_hz))
+        parts.append(_remarks(remarks, number, row_mm.size / rate_hz, top, above_mm + below_mm))
+        parts.append(_labels(top, at_ms, row_mm.size / rate_hz))
         parts.append(_gaps(row_mm, rate_hz, top, above_mm + below_mm))
         parts.append(f'<path class="cal" d="{_calibration(line)}"/>')
         parts.append(f'<path class="trace" clip-path="url(#{name}r{number})" d="{_path(row_mm, rate_hz, line)}"/>')
@@ -154,6 +169,40 @@ def _shaded(poor_s: Sequence[int], row: int, duration_s: float, top: int, height
             width = round(wide_s * MM_A_SECOND * MM)
             rects.append(f'<rect class="poor" x="{x}" y="{top}" width="{width}" height="{height_mm * MM}"/>')
     return "".join(rects)
+
+
+def _within_row(spans_ms: Sequence[tuple[int, int]], row: int, duration_s: float) -> list[tuple[int, int]]:
+    """The parts of spans that lie in a row, milliseconds since the row's first sample."""
+    from_ms, length_ms = row * ROW_S * 1000, round(duration_s * 1000)
+    cut = [(max(first - from_ms, 0), min(last - from_ms, length_ms)) for first, last in spans_ms]
+    return [(first, last) for first, last in cut if first < last]
+
+
+def _driving(spans_ms: Sequence[tuple[int, int]], from_ms: int, top: int, height_mm: int) -> str:
+    rects = []
+    for first, last in spans_ms:
+        x, width = _x_ms(first), _x_ms(last) - _x_ms(first)
+        title = f"<title>{clock(from_ms + first)}–{clock(from_ms + last)} drove the verdict</title>"
+        rects.append(
+            f'<rect class="drive" x="{x}" y="{top}" width="{width}" height="{height_mm * MM}">{title}</rect>'
+            f'<rect class="drive-bar" x="{x}" y="{top + (height_mm - 1) * MM}" width="{width}" height="{MM}"/>'
+        )
+    return "".join(rects)
+
+
+def _x_ms(at_ms: int) -> int:
+    return MARGIN_MM * MM + at_ms * MM_A_SECOND * MM // 1000
+
+
+def _remarks(remarks: Sequence[tuple[int, str]], row: int, duration_s: float, top: int, height_mm: int) -> str:
+    """Texts above the marks of the R peaks."""
+    foot = top + height_mm * MM - MM - REMARK_ABOVE_FOOT
+    inside = [(at_ms - row * ROW_S * 1000, text) for at_ms, text in remarks]
+    return "".join(
+        f'<text class="remark" x="{_x_ms(at_ms)}" y="{foot}" text-anchor="middle">{escaped(text)}</text>'
+        for at_ms, text in inside
+        if 0 <= at_ms < min(ROW_S, duration_s) * 1000
+    )
 
 
 def _marks(r_peaks: Sequence[int], rate_hz: float, top: int, height_mm: int) -> str:

@@ -75,7 +75,8 @@ def _replay(replay: ReplayVerdict) -> str:
     )
     return (
         f"<p style='margin:0'>Replayed from the stored signal: {verdict}</p>"
-        f'<p class="small" style="margin:0">Model SHA-256 <span class="hash">{escaped(replay.model_digest)}</span></p>'
+        f'<p class="small" style="margin:0">Model, SHA-256 of its manifest '
+        f'<span class="hash">{escaped(replay.model_digest)}</span></p>'
     )
 
 

@@ -9,12 +9,12 @@ STYLE: Final = """
 --page:#f3f5f7;--card:#fff;--ink:#17212b;--soft:#55636f;--line:#dbe1e6;--accent:#0a5a8a;
 --routine:#1c6bb0;--routine-bg:#e3eefa;--elevated:#b35300;--elevated-bg:#fdebd8;--urgent:#a1124f;--urgent-bg:#fbe2ec;
 --inconclusive:#5d6872;--inconclusive-bg:#eceff1;
---sheet:#fffaf8;--mm1:#f8dcd6;--mm5:#efb4aa;--trace:#101820;--label:#8a5a52;--wave:#7d93a5}
+--sheet:#fffaf8;--mm1:#f8dcd6;--mm5:#efb4aa;--trace:#101820;--label:#8a5a52;--wave:#7d93a5;--drive:#0a5a8a}
 @media (prefers-color-scheme:dark){:root{
 --page:#0f1419;--card:#171e25;--ink:#e4eaf0;--soft:#9aa8b4;--line:#2a343d;--accent:#6cb8e6;
 --routine:#7db8ee;--routine-bg:#16293b;--elevated:#f4a259;--elevated-bg:#3a2613;--urgent:#ff8db8;--urgent-bg:#3d1527;
 --inconclusive:#a3b0ba;--inconclusive-bg:#232c34;
---sheet:#10171b;--mm1:#1d2b2f;--mm5:#33494d;--trace:#d9f2e6;--label:#7fa39c;--wave:#5d7486}}
+--sheet:#10171b;--mm1:#1d2b2f;--mm5:#33494d;--trace:#d9f2e6;--label:#7fa39c;--wave:#5d7486;--drive:#6cb8e6}}
 *{box-sizing:border-box}
 html{-webkit-text-size-adjust:100%}
 body{margin:0;background:var(--page);color:var(--ink);
@@ -84,6 +84,15 @@ ul.reasons .mark{margin-top:5px}
 .ecg .tick{stroke:var(--label);stroke-width:10}
 .ecg .beat{fill:var(--label)}
 .ecg .poor{fill:var(--inconclusive-bg);fill-opacity:.6}
+.ecg .drive{fill:var(--drive);fill-opacity:.16}
+.ecg .drive-bar,.swatch .drive-bar{fill:var(--drive)}
+.swatch{width:26px;height:15px;vertical-align:-2px;margin-right:6px}
+.swatch .drive{fill:var(--drive);fill-opacity:.16;stroke:var(--drive)}
+.ecg text.remark{fill:var(--trace);font-weight:650}
+.why{margin:8px 0 0;font-size:13.5px}
+.why p{margin:0 0 4px}
+.why ul{margin:0;padding-left:20px;color:var(--soft)}
+.why li:first-child{color:var(--ink)}
 .ecg text{fill:var(--label);font-size:135px;font-variant-numeric:tabular-nums}
 .ecg .gap{fill:var(--inconclusive-bg);fill-opacity:.85}
 .ecg text.gap{fill:var(--inconclusive);fill-opacity:1}
@@ -109,12 +118,12 @@ footer{color:var(--soft);font-size:13px;padding-top:4px;padding-bottom:12mm}
 :root{color-scheme:light;--page:#fff;--card:#fff;--ink:#000;--soft:#444;--line:#ccc;--accent:#0a5a8a;
 --routine:#1c6bb0;--routine-bg:#e3eefa;--elevated:#b35300;--elevated-bg:#fdebd8;--urgent:#a1124f;--urgent-bg:#fbe2ec;
 --inconclusive:#5d6872;--inconclusive-bg:#eceff1;
---sheet:#fff;--mm1:#f8dcd6;--mm5:#efb4aa;--trace:#000;--label:#8a5a52;--wave:#7d93a5}
+--sheet:#fff;--mm1:#f8dcd6;--mm5:#efb4aa;--trace:#000;--label:#8a5a52;--wave:#7d93a5;--drive:#0a5a8a}
 @page{size:A4 landscape;margin:10mm}
 body{font-size:10.5pt;print-color-adjust:exact;-webkit-print-color-adjust:exact}
 main,header,footer{max-width:none;padding:0}
 section{border:0;padding:0;margin:6mm 0;border-radius:0}
-.strip,.card,.tier,tr,.timeline{break-inside:avoid}
+.strip,.card,.tier,tr,.timeline,.why{break-inside:avoid}
 .scroll{overflow:visible}
 }
 """

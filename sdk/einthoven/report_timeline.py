@@ -55,13 +55,14 @@ def tier_mark(tier: RiskTier) -> str:
     return f'<svg class="mark {tier_class(tier)}" viewBox="-9 -9 18 18" aria-hidden="true">{SHAPES[tier]}</svg>'
 
 
-def timeline(recording: Trace, windows: Sequence[WindowResult], linked: frozenset[int]) -> str:
+def timeline(recording: Trace, windows: Sequence[WindowResult], linked: frozenset[int], n: str = "") -> str:
     """Draw a recording.
 
     Args:
         recording: The signal.
         windows: The verdicts.
         linked: Counters of windows that the page draws in full, under ``id="window-N"``.
+        n: What probabilities rest on.
 
     Returns:
         An ``svg`` element as wide as its surroundings.
@@ -82,7 +83,7 @@ def timeline(recording: Trace, windows: Sequence[WindowResult], linked: frozense
         for result in windows:
             at_ms = result.started_at_ms - recording.started_at_ms
             if from_ms <= at_ms < from_ms + row_ms:
-                parts.append(_cell(result, at_ms, from_ms, row_ms, linked=result.counter in linked))
+                parts.append(_cell(result, at_ms, from_ms, row_ms, linked=result.counter in linked, n=n))
         parts.append(_axis(from_ms, row_ms, duration_ms))
         parts.append("</g>")
     parts.append("</svg>")
@@ -112,14 +113,14 @@ def _envelope(recording: Trace, from_ms: int, row_ms: int) -> str:
     return f"M{'L'.join([*upper, *reversed(lower)])}Z" if upper else ""
 
 
-def _cell(result: WindowResult, at_ms: int, from_ms: int, row_ms: int, *, linked: bool) -> str:
+def _cell(result: WindowResult, at_ms: int, from_ms: int, row_ms: int, *, linked: bool, n: str) -> str:
     x = COLUMNS * (at_ms - from_ms) / row_ms
     width = min(COLUMNS - x, COLUMNS * result.duration_ms / row_ms)
     inner = max(0.5, width - 2)
     reason = f", {REASON_WORDS[result.reason]}" if result.reason else ""
     title = (
         f"Window {result.counter}, {clock(at_ms)}–{clock(at_ms + result.duration_ms)}: {RHYTHM_WORDS[result.rhythm]},"
-        f" {percent(result.confidence_permille)}; {TIER_WORDS[result.tier]}{reason}"
+        f" {percent(result.confidence_permille)}{f' ({n})' if n else ''}; {TIER_WORDS[result.tier]}{reason}"
     )
     middle = x + width / 2
     body = [f'<rect x="{x + 1:.1f}" y="{ENVELOPE_HEIGHT}" width="{inner:.1f}" height="{CELL_HEIGHT}" rx="3"/>']

@@ -24,6 +24,22 @@ class Rhythm(IntEnum):
     NOISE = 3
 
 
+class BeatClass(IntEnum):
+    """Class of one beat (ANSI/AAMI EC57, 4.2): where it came from, as far as one lead shows.
+
+    Fusion beats (F) and what EC57 calls Q are not classes of their own here.
+    """
+
+    NORMAL = 0
+    """N: normal, bundle branch block, escape beats of the atria and the AV node."""
+    SUPRAVENTRICULAR = 1
+    """S: premature beat from above the ventricles."""
+    VENTRICULAR = 2
+    """V: ventricular beat."""
+    UNKNOWN = 3
+    """Not judged: too little signal or too few beats around it."""
+
+
 class RiskTier(IntEnum):
     """How soon someone should look."""
 
@@ -78,7 +94,7 @@ class WindowResult:
         logits: Pooled integer logits, one for each of N, A, O, ~ (see ``einthoven.analysis``).
         tier: Risk tier.
         reason: Why the tier is inconclusive, else ``NONE``.
-        model_digest: SHA-256 of the ``.tflite`` bytes, 32 bytes.
+        model_digest: SHA-256 of the model's manifest, which names all that decides; 32 bytes.
         front_end_version: Version of the integer front end.
         segment_digest: SHA-256 of the stored segment's canonical bytes, 32 bytes.
     """

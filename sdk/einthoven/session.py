@@ -31,7 +31,6 @@ from einthoven.errors import InputError, StoreError
 from einthoven.events import (
     Event,
     LineEnded,
-    RiskChanged,
     SecondAnalyzed,
     StoreFailed,
     WindowAnalyzed,
@@ -39,8 +38,9 @@ from einthoven.events import (
 from einthoven.models import Model
 from einthoven.ports import Clock, Packet, Segment, Store
 from einthoven.resampling import ResamplerTable
-from einthoven.results import RiskTier, WindowResult
-from einthoven.risk import RiskAssessment, RiskTally
+from einthoven.results import WindowResult
+from einthoven.risk import RiskAssessment
+from einthoven.risk_monitor import RiskMonitor
 from einthoven.runner_litert import LiteRtRunner
 from einthoven.samples import as_microvolts
 from einthoven.signal_monitor import SignalMonitor
@@ -74,11 +74,10 @@ class Session:
         self._collected_samples = 0
         self._analyzer = self._fresh_analyzer()  # refuses a rate out of range
         self._timeline = Timeline(rate, started_at_ms)
-        self._tally = RiskTally()
+        self._risk = RiskMonitor(rate)
         self._table = ResamplerTable(model.coefficients, rate)
         self._block_ms = block_ms
         self._monitor = SignalMonitor(model.coefficients, rate, self._table, block_ms)
-        self._tier = RiskTier.INCONCLUSIVE
         self._placed = 0
         self._unsaved: list[tuple[WindowResult, Segment]] = []
         self._ended = self._closed = False
@@ -128,8 +127,8 @@ class Session:
 
     @property
     def assessment(self) -> RiskAssessment:
-        """What the windows so far add up to."""
-        return self._tally.assessment()
+        """What beats and windows so far add up to; after ``close``, all of them."""
+        return self._risk.assessment
 
     def push(self, samples: ArrayLike, at: int | None = None) -> list[Event]:
         """Take the next samples.
@@ -179,8 +178,9 @@ class Session:
             events = self._follow_timeline(self._timeline.flush())
             if not self._ended:
                 self._ended = True
-                events += self._monitor.finish(self._timeline.at_ms, self._timeline.rate_hz)
+                events += self._judged(self._monitor.finish(self._timeline.at_ms, self._timeline.rate_hz))
             events += self._finish_window() if self._collected_samples else self._save()
+            events += self._risk.finish(self._timeline.at_ms(self._placed))
             failed = next((event for event in events if isinstance(event, StoreFailed)), None)
             if failed is not None:
                 raise failed.error
@@ -224,9 +224,9 @@ class Session:
 
     def _restart(self) -> list[Event]:
         """Finish what the old time line began; samples count from 0 again."""
-        events = self._monitor.finish(self._timeline.at_ms, self._timeline.rate_hz)
+        events = self._judged(self._monitor.finish(self._timeline.at_ms, self._timeline.rate_hz))
         events += self._finish_window() if self._collected_samples else []
-        events.append(LineEnded(self._timeline.at_ms(self._placed)))
+        events += self._judged([LineEnded(self._timeline.at_ms(self._placed))])
         self._monitor = SignalMonitor(
             self._model.coefficients, self._rate, self._table, self._block_ms, self._monitor.quality
         )
@@ -236,10 +236,12 @@ class Session:
 
     def _take(self, samples: NDArray[np.int32]) -> list[Event]:
         """Cut samples into windows; a chunk may end anywhere in one, or span many."""
-        events = self._monitor.push(samples, self._timeline.at_ms, self._timeline.rate_hz)
+        events: list[Event] = []
         while len(samples):
             head = samples[: self._window_stop - self._placed]
             samples = samples[len(head) :]
+            # Window by window, so that a verdict is there before any later beat is: the risk takes them in order.
+            events += self._judged(self._monitor.push(head, self._timeline.at_ms, self._timeline.rate_hz))
             if self._collected_samples == 0:
                 self._window_start = self._placed
             events += [self._second(step) for step in self._analyzer.push(head)]
@@ -280,14 +282,9 @@ class Session:
                 del self._unsaved[: max(0, dropped)]
                 return [*events, StoreFailed(verdict.started_at_ms, problem, len(self._unsaved), max(0, dropped))]
             del self._unsaved[0]
-            self._tally.add(result)
-            events += [WindowAnalyzed(result), *self._risk_change(result)]
+            events += [WindowAnalyzed(result), *self._risk.add(result)]
         return events
 
-    def _risk_change(self, result: WindowResult) -> list[Event]:
-        assessment = self._tally.assessment()
-        if assessment.tier is self._tier:
-            return []
-        change = RiskChanged(result.started_at_ms, assessment.tier, self._tier, assessment.evidence)
-        self._tier = assessment.tier
-        return [change]
+    def _judged(self, events: list[Event]) -> list[Event]:
+        """Events of the signal, and what they change of the risk."""
+        return [*events, *self._risk.take(events)]

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from einthoven.events import BeatDetected, Event, LineEnded, QualityChanged, SecondAssessed
 from einthoven.resampling import FrontEndCoefficients, ResamplerTable
-from einthoven.results import Quality
+from einthoven.results import BeatClass, Quality
+from einthoven.signal_analysis import SignalAnalysis
 from einthoven.signal_path import NOTHING, SignalChunk, SignalPath
-from einthoven.signals import SignalAnalysis
 
 AtMs = Callable[[int], int]
 """UTC in ms of a sample, by its index."""
@@ -66,13 +66,23 @@ class SignalMonitor:
             return []
         events: list[Event] = []
         beats = chunk.beats
-        columns = (beats.r_peaks, beats.scores, beats.amplitudes_uv, beats.after_gap)
-        for r_peak, score, amplitude_uv, after_gap in zip(*(column.tolist() for column in columns), strict=True):
+        columns = (
+            beats.r_peaks,
+            beats.scores,
+            beats.amplitudes_uv,
+            beats.after_gap,
+            beats.classes,
+            beats.class_permille,
+        )
+        for r_peak, score, amplitude_uv, after_gap, beat_class, permille in zip(
+            *(column.tolist() for column in columns), strict=True
+        ):
             rr_ms = None
             if self._r_peak is not None and not after_gap:
                 rr_ms = round((r_peak - self._r_peak) * 1000 / rate_hz)
             self._r_peak = r_peak
-            events.append(BeatDetected(at_ms(r_peak), r_peak, rr_ms, amplitude_uv, score))
+            at = at_ms(r_peak)
+            events.append(BeatDetected(at, r_peak, rr_ms, amplitude_uv, score, BeatClass(beat_class), permille))
         for flags, index in zip(chunk.seconds.flags.tolist(), chunk.seconds.index.tolist(), strict=True):
             second_ms = at_ms(-(-self._second * self._rate.numerator // self._rate.denominator))
             self._second += 1
@@ -96,7 +106,7 @@ class SignalTally:
     def __init__(self, sampling_rate_hz: Fraction) -> None:
         self._rate = sampling_rate_hz
         self._first = 0
-        self._beats: list[tuple[int, int, int]] = []
+        self._beats: list[tuple[int, int, int, int, int]] = []
         self._seconds: list[tuple[int, int]] = []
 
     def take(self, events: Iterable[Event]) -> None:
@@ -106,7 +116,8 @@ class SignalTally:
                 case SecondAssessed():
                     self._seconds.append((int(event.quality), event.index))
                 case BeatDetected():
-                    self._beats.append((self._first + event.r_peak, event.score, event.amplitude_uv))
+                    judged = int(event.beat_class), event.class_permille
+                    self._beats.append((self._first + event.r_peak, event.score, event.amplitude_uv, *judged))
                 case LineEnded():
                     self._seconds.append((int(Quality.GAP), 0))  # what was left of its last second
                     self._first = -(-len(self._seconds) * self._rate.numerator // self._rate.denominator)
@@ -114,7 +125,7 @@ class SignalTally:
     @property
     def signal(self) -> SignalAnalysis:
         """What was kept so far."""
-        beats = np.array(self._beats, np.int64).reshape(-1, 3)
+        beats = np.array(self._beats, np.int64).reshape(-1, 5)
         seconds = np.array(self._seconds, np.int64).reshape(-1, 2)
         return SignalAnalysis(
             beats[:, 0],
@@ -122,4 +133,6 @@ class SignalTally:
             beats[:, 2],
             seconds[:, 0].astype(np.uint16),
             seconds[:, 1].astype(np.uint8),
+            beats[:, 3].astype(np.uint8),
+            beats[:, 4].astype(np.uint16),
         )

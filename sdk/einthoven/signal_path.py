@@ -1,12 +1,13 @@
-"""The signal path: raw microvolts in; R peaks and a quality for each second out. Streaming, in integers.
+"""The signal path: raw microvolts in; R peaks, their classes and a quality for each second out. Streaming, in integers.
 
 One resampling to 128 Hz serves beats and quality. It deliberately knows no model, no clock and no window: a session
 runs one path over a whole recording, so that a beat near a window's edge is seen with what surrounds it.
 
 Invariants:
     1. Output depends on the samples alone, never on how they were cut into chunks.
-    2. Delay is bounded: after a sample came in, its beat is out within ``beat_detector.DELAY_S`` and its second within
-       ``signal_quality.DELAY_S``, both plus the block and the resampler's 0.2 s.
+    2. Delay is bounded: after a sample came in, its beat is out within ``beat_detector.DELAY_S`` and
+       ``beat_classes.DELAY_S`` (as soon as the next beat is known), its second within ``signal_quality.DELAY_S``, both
+       plus the block and the resampler's 0.2 s.
     3. No beat is reported where nothing was received, nor within ``GAP_EDGE_MS`` of a gap of over ``GAP_MS``: the
        step back to the signal is no heart's.
 """
@@ -15,11 +16,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from einthoven.beat_classes import BeatClassifier, ClassifiedBeats
 from einthoven.beat_detector import TICKS_HZ, BeatDetector, DetectedBeats
 from einthoven.errors import InputError
 from einthoven.frontend import Filler
@@ -39,6 +41,7 @@ BATCH_S: Final = 600
 """Seconds worked on at a time, which bounds memory whatever one push holds."""
 
 _NO_SAMPLES = np.zeros(0, np.int32)
+_NO_RESAMPLED = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +53,29 @@ class Beats:
         scores: uint8, how sure the detector is, 0 to 255.
         amplitudes_uv: int64, signed height of the R peak over the baseline; negative for an electrode the wrong way.
         after_gap: bool, whether samples are missing between this peak and the one before: then there is no interval.
+        classes: uint8, ``BeatClass``.
+        class_permille: uint16, calibrated probability of that class in 1/1000; 0 where it is ``UNKNOWN``.
     """
 
     r_peaks: NDArray[np.int64]
     scores: NDArray[np.uint8]
     amplitudes_uv: NDArray[np.int64]
     after_gap: NDArray[np.bool_]
+    classes: NDArray[np.uint8]
+    class_permille: NDArray[np.uint16]
 
     def __len__(self) -> int:
         return len(self.r_peaks)
 
 
-NO_BEATS: Final = Beats(np.zeros(0, np.int64), np.zeros(0, np.uint8), np.zeros(0, np.int64), np.zeros(0, np.bool_))
+NO_BEATS: Final = Beats(
+    np.zeros(0, np.int64),
+    np.zeros(0, np.uint8),
+    np.zeros(0, np.int64),
+    np.zeros(0, np.bool_),
+    np.zeros(0, np.uint8),
+    np.zeros(0, np.uint16),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +124,10 @@ class SignalPath:
         self._filler = Filler()
         self._resampler = Resampler(self._table)
         self._detector = BeatDetector()
+        self._classifier = BeatClassifier()
+        self._unclassified = NO_BEATS
         self._quality = SignalQuality(sampling_rate_hz)
-        self._gaps = _Gaps(sampling_rate_hz)
+        self._gaps = Gaps(sampling_rate_hz)
         self._block = -int(-(sampling_rate_hz * block_ms / 1000) // 1)
         self._batch = int(sampling_rate_hz * BATCH_S)
         self._waiting: list[NDArray[np.int32]] = []
@@ -140,8 +156,9 @@ class SignalPath:
         self._waiting, self._n_waiting = [], 0
         chunks = [self._work(samples)] if len(samples) else []
         chunks.append(self._assess(_NO_SAMPLES, self._resampler.finish()))
-        beats = self._placed(self._detector.finish())
-        return _joined([*chunks, SignalChunk(beats, self._quality.finish())])
+        beats = self._placed(self._detector.finish(), _NO_RESAMPLED)
+        rest = self._classified(self._classifier.finish())
+        return _joined([*chunks, SignalChunk(beats, self._quality.finish()), SignalChunk(rest, EMPTY_SECONDS)])
 
     def _work(self, samples: NDArray[np.int32]) -> SignalChunk:
         self._gaps.note(samples, self._received)
@@ -149,23 +166,37 @@ class SignalPath:
         return self._assess(samples, self._resampler.push(self._filler.push(samples)))
 
     def _assess(self, samples: NDArray[np.int32], resampled: NDArray[np.int64]) -> SignalChunk:
-        return SignalChunk(self._placed(self._detector.push(resampled)), self._quality.push(samples, resampled))
+        beats = self._placed(self._detector.push(resampled), resampled)
+        return SignalChunk(beats, self._quality.push(samples, resampled))
 
-    def _placed(self, found: DetectedBeats) -> Beats:
-        """Beats at input sample indices, those at gaps left out."""
-        beats = NO_BEATS
-        if len(found.at_ticks):
+    def _placed(self, found: DetectedBeats, resampled: NDArray[np.int64]) -> Beats:
+        """Classified beats at input sample indices, those at gaps left out."""
+        after_gap = np.zeros(len(found), np.bool_)
+        if len(found):
             r_peaks = ticks_to_samples(found.at_ticks, self._rate)
-            if self._gaps.none_yet:
-                return Beats(r_peaks, found.score, found.amplitude_uv, np.zeros(len(r_peaks), np.bool_))
-            keep = self._gaps.clear_of(r_peaks)
-            r_peaks = r_peaks[keep]
-            beats = Beats(r_peaks, found.score[keep], found.amplitude_uv[keep], self._gaps.before(r_peaks))
-        self._gaps.forget(self._detector.settled * self._table.numerator // self._table.denominator)
-        return beats
+            if not self._gaps.none_yet:
+                keep = self._gaps.clear_of(r_peaks)
+                r_peaks = r_peaks[keep]
+                found = DetectedBeats(found.at_ticks[keep], found.score[keep], found.amplitude_uv[keep])
+                after_gap = self._gaps.before(r_peaks)
+            unknown = np.zeros(len(found), np.uint8), np.zeros(len(found), np.uint16)
+            beats = Beats(r_peaks, found.score, found.amplitude_uv, after_gap, *unknown)
+            self._unclassified = _beats_joined([self._unclassified, beats])
+        if not self._gaps.none_yet:
+            self._gaps.forget(self._detector.settled * self._table.numerator // self._table.denominator)
+        return self._classified(self._classifier.push(resampled, found, self._detector.settled, after_gap))
+
+    def _classified(self, done: ClassifiedBeats) -> Beats:
+        """The first of the waiting beats, with the classes that are known now."""
+        n, held = len(done), self._unclassified
+        if not n:
+            return NO_BEATS
+        self._unclassified = _part(held, slice(n, None))
+        found = _part(held, slice(n))
+        return Beats(found.r_peaks, found.scores, found.amplitudes_uv, found.after_gap, done.classes, done.permille)
 
 
-class _Gaps:
+class Gaps:
     """Where nothing was received: as half-open spans of sample indices, widened by ``GAP_EDGE_MS``."""
 
     def __init__(self, rate: Fraction) -> None:
@@ -233,17 +264,33 @@ def ticks_to_samples(at_ticks: NDArray[np.int64], sampling_rate_hz: Fraction) ->
     return np.array([(tick * twice + unit) // (2 * unit) for tick in at_ticks.tolist()], np.int64)
 
 
+def _columns(beats: Beats) -> tuple[NDArray[Any], ...]:
+    return (
+        beats.r_peaks,
+        beats.scores,
+        beats.amplitudes_uv,
+        beats.after_gap,
+        beats.classes,
+        beats.class_permille,
+    )
+
+
+def _part(beats: Beats, which: slice) -> Beats:
+    return Beats(*(column[which] for column in _columns(beats)))
+
+
+def _beats_joined(parts: list[Beats]) -> Beats:
+    kept = [part for part in parts if len(part)]
+    if len(kept) < 2:
+        return kept[0] if kept else NO_BEATS
+    return Beats(*(np.concatenate(column) for column in zip(*map(_columns, kept), strict=True)))
+
+
 def _joined(chunks: list[SignalChunk]) -> SignalChunk:
     if len(chunks) == 1:
         return chunks[0]
-    beats = [chunk.beats for chunk in chunks]
     seconds = [chunk.seconds for chunk in chunks]
     return SignalChunk(
-        Beats(
-            np.concatenate([one.r_peaks for one in beats]),
-            np.concatenate([one.scores for one in beats]),
-            np.concatenate([one.amplitudes_uv for one in beats]),
-            np.concatenate([one.after_gap for one in beats]),
-        ),
+        _beats_joined([chunk.beats for chunk in chunks]),
         AssessedSeconds(np.concatenate([one.flags for one in seconds]), np.concatenate([one.index for one in seconds])),
     )

@@ -1,4 +1,6 @@
-"""A whole signal at once: its beats, and the quality of each second; no model, no store. Pure.
+"""A whole signal at once: its beats, and the quality of each second; no rhythm, no store.
+
+The low-pass comes from the shipped model, so this reads its files; what decides is ``signal_path``.
 
 It deliberately says nothing of rhythm or risk (``einthoven.analyze`` does), and makes no RR series
 (``rr_intervals``): gaps and artefacts are a question of their own.
@@ -6,44 +8,22 @@ It deliberately says nothing of rhythm or risk (``einthoven.analyze`` does), and
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from einthoven.models import load_model
 from einthoven.resampling import FrontEndCoefficients, ResamplerTable
 from einthoven.samples import as_microvolts
+from einthoven.signal_analysis import SignalAnalysis
 from einthoven.signal_path import SignalPath
+
+__all__ = ["MAX_SIGNAL_SAMPLES", "SignalAnalysis", "analyze_signal"]
 
 MAX_SIGNAL_SAMPLES = 200_000_000
 """Samples of one call: 55 hours at 1000 Hz."""
-
-
-@dataclass(frozen=True, slots=True)
-class SignalAnalysis:
-    """Beats and quality of a signal.
-
-    Attributes:
-        r_peaks: int64 [k], sample indices of the R peaks.
-        scores: uint8 [k], how sure the detector is, 0-255.
-        amplitudes_uv: int64 [k], signed height of each R peak over the baseline, microvolts.
-        flags: uint16 [s], bits of ``Quality``, one a whole second; 0 is usable.
-        quality_index: uint8 [s], 0 worst to 100 best.
-    """
-
-    r_peaks: NDArray[np.int64]
-    scores: NDArray[np.uint8]
-    amplitudes_uv: NDArray[np.int64]
-    flags: NDArray[np.uint16]
-    quality_index: NDArray[np.uint8]
-
-    @property
-    def inverted(self) -> bool | None:
-        """Whether most QRS complexes point down, as when two electrodes are swapped; ``None`` without beats."""
-        return bool(2 * np.count_nonzero(self.amplitudes_uv < 0) > len(self.r_peaks)) if len(self.r_peaks) else None
 
 
 def analyze_signal(samples_uv: ArrayLike, sampling_rate_hz: Fraction | int) -> SignalAnalysis:
@@ -67,6 +47,8 @@ def analyze_signal(samples_uv: ArrayLike, sampling_rate_hz: Fraction | int) -> S
         np.concatenate([chunk.beats.amplitudes_uv, rest.beats.amplitudes_uv]),
         np.concatenate([chunk.seconds.flags, rest.seconds.flags]),
         np.concatenate([chunk.seconds.index, rest.seconds.index]),
+        np.concatenate([chunk.beats.classes, rest.beats.classes]),
+        np.concatenate([chunk.beats.class_permille, rest.beats.class_permille]),
     )
 
 

@@ -32,7 +32,7 @@ class ResultRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):  # thousan
         logits: Pooled integer logits of N, A, O, ~.
         tier: Risk tier.
         reason: Inconclusive reason, 0 for none.
-        model_digest: SHA-256 of the model, 32 bytes.
+        model_digest: SHA-256 of the model's manifest, which names all that decides; 32 bytes.
         front_end_version: Version of the integer front end.
     """
 

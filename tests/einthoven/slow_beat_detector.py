@@ -5,6 +5,7 @@ Written from what the modules' docstrings promise, without NumPy, streaming or s
 
 from __future__ import annotations
 
+import base64
 import json
 from fractions import Fraction
 from statistics import median_high
@@ -12,8 +13,28 @@ from typing import Any
 
 from einthoven_models import read_resource
 
-TABLES: dict[str, Any] = json.loads(read_resource("beats.json"))["tables"]
 PAD = 400
+
+
+def unpacked(array: dict[str, Any]) -> list[Any]:
+    """Integers from Base64, in rows where there are two sizes."""
+    content, width = base64.b64decode(array["base64"]), int(array["type"][1:])
+    flat = [int.from_bytes(content[i : i + width], "little", signed=True) for i in range(0, len(content), width)]
+    if len(array["shape"]) == 1:
+        return flat
+    rows, columns = array["shape"]
+    assert len(flat) == rows * columns
+    return [flat[i * columns : (i + 1) * columns] for i in range(rows)]
+
+
+def read() -> dict[str, Any]:
+    tables: dict[str, Any] = json.loads(read_resource("beats.json"))["tables"]
+    for layer in tables["first"] + tables["second"]:
+        layer.update(weights=unpacked(layer["weights"]), bias=unpacked(layer["bias"]))
+    return tables
+
+
+TABLES = read()
 
 
 def detect(samples: list[int]) -> list[tuple[int, int, int]]:

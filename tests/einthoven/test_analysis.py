@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 
 import msgspec
@@ -25,19 +26,29 @@ from einthoven.models import Model, load_model
 from einthoven.ports import MISSING_UV
 from einthoven.results import InconclusiveReason, Quality, Rhythm
 from einthoven.runner_litert import LiteRtRunner
+from einthoven.verdict import Verdict
+from einthoven.verdict_tables import PredictionSets, pack
+from einthoven.window_features import FEATURES
+from einthoven_conversion.verdict.cross_fitting import untrained
 
 RATE = Fraction(300)
 MODEL = load_model()
 RUNNER = LiteRtRunner(MODEL)
+OCTAVE = msgspec.structs.replace(
+    MODEL.manifest,
+    outputs=(msgspec.structs.replace(MODEL.manifest.outputs[0], zero_point=0), *MODEL.manifest.outputs[1:]),
+    probability=msgspec.structs.replace(MODEL.manifest.probability, octave_numerator=1024, octave_denominator=1),
+)
+"""A count of the output is a factor of two."""
 
 
-def with_output(zero_point: int = 0, low_confidence_permille: int = 0) -> Model:
-    """The shipped model's manifest with another output zero point and threshold, for a scripted runner."""
+def with_output(zero_point: int = 0, **tables: object) -> Model:
+    """A model for a scripted runner: its verdict hands the mean of the seconds' logits on, in counts."""
     manifest = MODEL.manifest
     output = msgspec.structs.replace(manifest.outputs[0], zero_point=zero_point)
-    probability = msgspec.structs.replace(manifest.probability, low_confidence_permille=low_confidence_permille)
+    probability = msgspec.structs.replace(manifest.probability, octave_numerator=1, octave_denominator=1)
     changed = msgspec.structs.replace(manifest, outputs=(output, *manifest.outputs[1:]), probability=probability)
-    return Model(MODEL.content, changed, MODEL.digest, MODEL.coefficients)
+    return replace(MODEL, manifest=changed, verdict=Verdict(msgspec.structs.replace(untrained(), **tables)))
 
 
 class ScriptedRunner:
@@ -69,12 +80,12 @@ def scripted(script: Callable[[int], tuple[int, int, int, int]], samples: np.nda
     return analyze_window(model, ScriptedRunner(script), samples, RATE)
 
 
-def test_pooling_is_the_rounded_mean_above_the_zero_point() -> None:
+def test_the_mean_is_above_the_zero_point_and_rounded_down() -> None:
     analysis = scripted(lambda second: (second, -second, 7, -3), heart(30), with_output(zero_point=-3))
     n = analysis.n_steps
     assert n == 28
     total = sum(range(n))
-    wanted = [(256 * (value + 3 * n) + n // 2) // n for value in (total, -total, 7 * n, -3 * n)]
+    wanted = [(value + 3 * n) // n for value in (total, -total, 7 * n, -3 * n)]
     assert analysis.logits == tuple(wanted)
     assert analysis.logits[3] == 0
     assert analysis.rhythm is Rhythm.NORMAL
@@ -83,13 +94,15 @@ def test_pooling_is_the_rounded_mean_above_the_zero_point() -> None:
 def test_a_zero_point_of_zero_is_a_zero_point() -> None:
     """Public code has been seen to skip quantization where the zero point is 0."""
     analysis = scripted(lambda _: (5, 0, 0, 0), heart(30), with_output(zero_point=0))
-    assert analysis.logits == (5 * 256, 0, 0, 0)
+    assert analysis.logits == (5, 0, 0, 0)
 
 
-@pytest.mark.parametrize(("value", "wanted"), [(127, 127 * 256), (-128, -128 * 256)])
+@pytest.mark.parametrize(("value", "wanted"), [(127, 127 * 1478), (-128, -128 * 1478)])
 def test_extremes_do_not_wrap(value: int, wanted: int) -> None:
-    analysis = scripted(lambda _: (value, 0, 0, 0), heart(30), with_output())
-    assert analysis.logits[0] == wanted
+    model = with_output()
+    loud = msgspec.structs.replace(model.manifest.probability, octave_numerator=1478)
+    model = replace(model, manifest=msgspec.structs.replace(model.manifest, probability=loud))
+    assert scripted(lambda _: (value, 0, 0, 0), heart(30), model).logits[0] == wanted
 
 
 def test_each_second_explains_itself() -> None:
@@ -108,7 +121,7 @@ def test_seconds_with_a_gap_or_a_flat_line_do_not_enter_the_pool() -> None:
     assert analysis.steps[9].quality is Quality.FLAT
     assert analysis.quality == Quality.GAP | Quality.FLAT
     assert (analysis.n_steps, analysis.seconds, analysis.usable_s) == (26, 30, 28)
-    assert analysis.logits == (0, 0, 256, 0)
+    assert analysis.logits == (0, 0, 1, 0)
     assert analysis.reason is InconclusiveReason.NONE
 
 
@@ -136,12 +149,38 @@ def test_noise_as_the_class_is_poor_signal() -> None:
     assert scripted(lambda _: (0, 0, 0, 9), heart(30), with_output()).reason is InconclusiveReason.POOR_SIGNAL
 
 
-def test_under_the_threshold_is_low_confidence() -> None:
-    close = scripted(lambda _: (1, 1, 1, 0), heart(30), with_output(low_confidence_permille=999))
-    assert close.reason is InconclusiveReason.LOW_CONFIDENCE
-    assert close.rhythm is Rhythm.NORMAL
-    sure = scripted(lambda _: (127, -128, -128, -128), heart(30), with_output(low_confidence_permille=999))
-    assert (sure.reason, sure.confidence_permille) == (InconclusiveReason.NONE, 1000)
+def test_while_af_is_open_there_is_no_verdict() -> None:
+    model = with_output(af_possible_permille=200, af_certain_permille=600)
+    opened = scripted(lambda _: (1, 1, 1, 1), heart(30), model)
+    assert opened.reason is InconclusiveReason.LOW_CONFIDENCE
+    assert opened.rhythm is Rhythm.NORMAL
+    model = replace(model, manifest=OCTAVE)
+    ruled_out = scripted(lambda _: (3, -3, 3, 0), heart(30), model)
+    assert (ruled_out.reason, ruled_out.rhythm) == (InconclusiveReason.NONE, Rhythm.NORMAL)
+    assert ruled_out.confidence_permille == 468  # 8 of 17 1/8, and what rounding left: normal or other stays open
+    ruled_in = scripted(lambda _: (0, 9, 0, 0), heart(30), model)
+    assert (ruled_in.reason, ruled_in.rhythm) == (InconclusiveReason.NONE, Rhythm.AF)
+
+
+def test_a_class_that_cant_be_ruled_out_is_in_the_set() -> None:
+    sets = PredictionSets(coverage_permille=900, least_permille=(0, 300, 1001, 1001), n=(9, 9, 9, 9))
+    model = replace(with_output(sets=sets), manifest=OCTAVE)
+    seen = scripted(lambda _: (0, 1, 2, 0), heart(30), model)  # 1, 2, 4 and 1 of 8
+    assert seen.prediction_set == (Rhythm.NORMAL, Rhythm.OTHER)
+    empty = analyze_window(model, RUNNER, np.zeros(0, np.int32), RATE)
+    assert empty.prediction_set == ()
+    assert empty.rhythm is Rhythm.NOISE
+
+
+def test_what_is_unlike_all_training_is_out_of_distribution() -> None:
+    strange = msgspec.structs.replace(untrained().outlyingness, center=(3000,) * FEATURES, limit=1000)
+    along = np.full((1, FEATURES), 10, np.int64)
+    strange = msgspec.structs.replace(strange, directions=pack(along, "i1"), k=1)
+    analysis = scripted(lambda _: (9, 0, 0, 0), heart(30), with_output(outlyingness=strange))
+    assert analysis.outlyingness > 1000
+    assert analysis.reason is InconclusiveReason.OUT_OF_DISTRIBUTION
+    wide = msgspec.structs.replace(strange, limit=2**31 - 1)
+    assert scripted(lambda _: (9, 0, 0, 0), heart(30), with_output(outlyingness=wide)).reason is InconclusiveReason.NONE
 
 
 @pytest.mark.parametrize(
@@ -195,12 +234,15 @@ def test_a_record_of_one_window_has_that_windows_verdict() -> None:
     assert analyze_record(MODEL, RUNNER, samples, RATE) == RecordAnalysis((window,), window)
 
 
-def test_a_records_logits_pool_every_second_alike() -> None:
+def test_a_record_is_judged_as_one_two_minutes_at_a_time() -> None:
     model = with_output()
     record = analyze_record(model, ScriptedRunner(lambda second: (second, 0, 0, 0)), heart(45), RATE)
     seconds = [*range(28), *range(13)]
-    n = len(seconds)
-    assert record.verdict.logits[0] == (256 * sum(seconds) + n // 2) // n
+    assert record.verdict.logits[0] == sum(seconds) // len(seconds)
+    long = analyze_record(model, ScriptedRunner(lambda second: (second, 0, 0, 0)), heart(150), RATE)
+    means = [sum(range(28)) // 28, sum(range(28)) // 28]
+    assert long.verdict.logits[0] == (4 * 28 * means[0] + 28 * means[1]) // (5 * 28)
+    assert long.verdict.n_steps == 5 * 28
 
 
 def test_windows_of_a_fractional_rate_lose_no_sample() -> None:

@@ -10,8 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from einthoven.cli import main
+from einthoven.model_manifest import OWN_PARTS
+from einthoven.model_signature import TrustedKey, signed_bytes, write_signatures
 from einthoven.source_simulated import SimulatedSource
 
 RATE_HZ = 250
@@ -59,7 +62,7 @@ def test_a_file_is_analysed_in_windows(capsys: pytest.CaptureFixture[str], ecg_c
     found = run_json(capsys, "analyze", ecg_csv, "--home", home)
     assert [window["duration_s"] for window in found["windows"]] == [30.0, 10.0]
     assert found["assessment"]["windows"] == 2
-    assert re.fullmatch("[0-9a-f]{64}", found["model_sha256"])
+    assert re.fullmatch("[0-9a-f]{64}", found["model_digest"])
     assert "not a medical device" in found["notice"].lower()
 
 
@@ -229,7 +232,7 @@ def model_folder(tmp_path: Path) -> Path:
     shipped = Path(einthoven_models.__file__).parent
     folder = tmp_path / "model"
     folder.mkdir()
-    for name in ("rhythm.tflite", "rhythm.json"):
+    for name in ("rhythm.tflite", "rhythm.json", "rhythm.json.sig", *OWN_PARTS):
         shutil.copy(shipped / name, folder / name)
     return folder
 
@@ -239,10 +242,12 @@ def test_a_model_from_a_folder_is_the_same_model(
 ) -> None:
     shipped = run_json(capsys, "analyze", ecg_csv, "--home", home, "--no-store")
     copied = run_json(capsys, "analyze", ecg_csv, "--home", home, "--no-store", "--model", model_folder)
-    assert copied["model_sha256"] == shipped["model_sha256"]
+    assert copied["model_digest"] == shipped["model_digest"]
 
 
-@pytest.mark.parametrize("damage", ["truncated", "flipped", "absent", "no_manifest", "manifest_garbled"])
+@pytest.mark.parametrize(
+    "damage", ["truncated", "flipped", "absent", "no_manifest", "manifest_garbled", "unsigned", "signature"]
+)
 def test_a_damaged_model_is_refused_before_it_runs(
     capsys: pytest.CaptureFixture[str], ecg_csv: Path, home: Path, model_folder: Path, damage: str
 ) -> None:
@@ -256,12 +261,32 @@ def test_a_damaged_model_is_refused_before_it_runs(
         weights.unlink()
     elif damage == "no_manifest":
         manifest.unlink()
+    elif damage == "unsigned":
+        (model_folder / "rhythm.json.sig").unlink()
+    elif damage == "signature":
+        (model_folder / "rhythm.json.sig").write_text("{not one", encoding="utf-8")
     else:
         manifest.write_text("{not json", encoding="utf-8")
     status, _, err = run(capsys, "analyze", ecg_csv, "--home", home, "--model", model_folder)
     assert status == 4
     assert_one_clear_line(err)
     assert not home.exists()
+
+
+def test_an_own_model_is_believed_by_who_names_its_key(
+    capsys: pytest.CaptureFixture[str], ecg_csv: Path, home: Path, model_folder: Path
+) -> None:
+    private = Ed25519PrivateKey.from_private_bytes(bytes(32))
+    public = TrustedKey(private.public_key().public_bytes_raw())
+    manifest = (model_folder / "rhythm.json").read_bytes()
+    signature = write_signatures([(public.key_id, private.sign(signed_bytes(manifest)))])
+    (model_folder / "rhythm.json.sig").write_bytes(signature)
+    arguments = ("analyze", ecg_csv, "--home", home, "--no-store", "--model", model_folder)
+    assert run(capsys, *arguments)[0] == 4
+    status, _, err = run(capsys, *arguments, "--trusted-key", "rubbish")
+    assert status == 2
+    assert_one_clear_line(err)
+    assert run(capsys, *arguments, "--trusted-key", public.text)[0] == 0
 
 
 @pytest.mark.parametrize("arguments", [["analyse"], ["analyze"], ["replay", "zero"], ["analyze", "--nonsense"]])
@@ -293,10 +318,14 @@ def test_beats_of_a_file(capsys: pytest.CaptureFixture[str], ecg_csv: Path) -> N
     assert found["heart"]["beats"] == len(found["r_peaks"]) == len(found["rr_ms"]) + 1
     assert found["heart"]["signal"]["seconds"] == len(found["quality_flags"]) == 40
     assert 50 < found["heart"]["mean_bpm"] < 110
+    assert len(found["beat_classes"]) == len(found["beat_class_permille"]) == found["heart"]["beats"]
+    assert sum(found["beat_class_counts"].values()) == found["heart"]["beats"]
+    assert found["beat_class_counts"]["normal"] == found["beat_classes"].count("normal") > 30
     status, out, err = run(capsys, "beats", ecg_csv)
     assert status == 0, err
     assert "beats" in out
     assert "Signal: " in out
+    assert "Beat classes: " in out
 
 
 def test_a_recording_is_followed_as_if_it_were_a_strap(

@@ -103,7 +103,7 @@ def words(page: str) -> str:
 def test_it_shows_the_risk_with_its_reasons_and_every_n():
     text = words(render_report(content()))
     assert "Elevated n = 4 conclusive windows" in text
-    assert "atrial fibrillation for at least 30 s in 1 of 4 conclusive windows (30 s)" in text
+    assert "atrial fibrillation for at least 30 s: 1 episode, in 1 of 4 conclusive windows (30 s)" in text
     assert "AF burden 25.0 % of 4 conclusive windows, 120 s" in text
     assert "Inconclusive 1 1 poor signal" in text
     assert "Not a medical device." in text

@@ -7,6 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from einthoven import beat_classes
 from einthoven.beat_detector import DELAY_S
 from einthoven.events import BeatDetected, Event, LineEnded, QualityChanged, SecondAssessed
 from einthoven.heart_rate_variability import HrvRefusal
@@ -56,6 +57,8 @@ def test_a_session_says_each_beat_and_each_second_once(model: Model, runner: Lit
     assert [beat.at_ms for beat in beats] == [START_MS + peak * 4 for peak in whole.r_peaks.tolist()]
     assert beats[0].rr_ms is None
     assert [beat.rr_ms for beat in beats[1:]] == (np.diff(whole.r_peaks) * 4).tolist()
+    assert [int(beat.beat_class) for beat in beats] == whole.classes.tolist()
+    assert [beat.class_permille for beat in beats] == whole.class_permille.tolist()
     seconds = of_kind(events, SecondAssessed)
     assert [second.at_ms for second in seconds] == [START_MS + 1000 * i for i in range(100)]
     assert [int(second.quality) for second in seconds] == whole.flags.tolist()
@@ -74,7 +77,10 @@ def test_a_beat_is_said_within_its_stated_delay(
         for beat in of_kind(session.push(ecg[end : end + 25]), BeatDetected)
     ]
     assert len(late_ms) > 15
-    assert max(late_ms) <= 1000 * DELAY_S + block_ms + 200 + 100  # the resampler's look-ahead, and a piece of ours
+    # A beat is held until the next one tells its class.
+    assert (
+        max(late_ms) <= 1000 * (DELAY_S + beat_classes.DELAY_S) + block_ms + 200 + 100
+    )  # the resampler's look-ahead, and a piece of ours
 
 
 def test_no_interval_across_a_gap_and_none_across_lines(model: Model, runner: LiteRtRunner, ecg: np.ndarray) -> None:
@@ -122,7 +128,13 @@ def test_a_recording_knows_its_heart_rate(model: Model, runner: LiteRtRunner) ->
 def test_nothing_is_made_of_nothing() -> None:
     nothing = np.zeros(0, np.int64)
     empty = SignalAnalysis(
-        nothing, nothing.astype(np.uint8), nothing, nothing.astype(np.uint16), nothing.astype(np.uint8)
+        nothing,
+        nothing.astype(np.uint8),
+        nothing,
+        nothing.astype(np.uint16),
+        nothing.astype(np.uint8),
+        nothing.astype(np.uint8),
+        nothing.astype(np.uint16),
     )
     heart = summarize_heart(empty, RATE)
     assert (heart.beats, heart.seconds, heart.mean_bpm, heart.inverted) == (0, 0, None, None)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
+from collections.abc import Callable
 from fractions import Fraction
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from einthoven.errors import ModelCorrupt
+from einthoven.packed_integers import pack_integers
 from einthoven.ports import MISSING_UV
 from einthoven.quality_measures import MATCHES, N_MEASURES, SecondMeasures, log2_q8
 from einthoven.quality_network import AHEAD_S, BEHIND_S, QualityNetwork, read_tables, shipped_network
@@ -83,6 +87,16 @@ def shipped() -> dict:
     return json.loads(read_resource("quality.json"))
 
 
+def integers(packed: dict) -> list:
+    """Unpacked without the code under test."""
+    values = np.frombuffer(base64.b64decode(packed["base64"]), np.dtype(packed["type"]).newbyteorder("<"))
+    return values.reshape(packed["shape"]).tolist()
+
+
+def rewritten(layer: dict, name: str, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    layer[name] = msgspec.to_builtins(pack_integers(change(np.array(integers(layer[name]), np.int64))))
+
+
 def test_the_network_is_what_its_integers_say() -> None:
     tables = shipped()
     rows = np.random.default_rng(3).integers(0, 6_000, (BEHIND_S + AHEAD_S + 5, N_MEASURES))
@@ -92,10 +106,10 @@ def test_the_network_is_what_its_integers_say() -> None:
         x = [int(value) for value in rows[k : k + BEHIND_S + 1 + AHEAD_S].reshape(-1)]
         for i, layer in enumerate(tables["layers"]):
             x = x if i == 0 else [max(value, 0) for value in x]
-            columns = zip(*layer["weights"], strict=True)
+            columns = zip(*integers(layer["weights"]), strict=True)
             sums = [
                 sum(a * b for a, b in zip(x, column, strict=True)) + bias
-                for column, bias in zip(columns, layer["bias"], strict=True)
+                for column, bias in zip(columns, integers(layer["bias"]), strict=True)
             ]
             x = [value >> layer["shift"] for value in sums]
         assert index[k] == sum(x[0] >= limit for limit in tables["index_limits"])
@@ -105,13 +119,17 @@ def test_the_network_is_what_its_integers_say() -> None:
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda tables: tables.update(schema=2),
+        lambda tables: tables.update(schema=1),
         lambda tables: tables["layers"].pop(),
         lambda tables: tables["layers"].clear(),
-        lambda tables: tables["layers"][0]["weights"].pop(),
-        lambda tables: tables["layers"][0]["weights"][0].pop(),
-        lambda tables: tables["layers"][1].update(bias=[]),
-        lambda tables: tables["layers"][0]["weights"].__setitem__(0, [2**44] * len(tables["layers"][0]["bias"])),
+        lambda tables: rewritten(tables["layers"][0], "weights", lambda rows: rows[:-1]),
+        lambda tables: rewritten(tables["layers"][0], "weights", lambda rows: rows[:, :-1]),
+        lambda tables: rewritten(tables["layers"][0], "weights", lambda rows: rows.T),
+        lambda tables: rewritten(tables["layers"][1], "bias", lambda row: row[None]),
+        lambda tables: tables["layers"][1]["bias"].update(shape=[], base64=""),
+        lambda tables: tables["layers"][1]["bias"].update(base64="?"),
+        lambda tables: tables["layers"][0].update(weights=[[1]]),
+        lambda tables: rewritten(tables["layers"][0], "weights", lambda rows: np.full_like(rows, 2**44)),
         lambda tables: tables["layers"][0].update(shift=-1),
         lambda tables: tables["index_limits"].pop(),
         lambda tables: tables["index_limits"].reverse(),

@@ -7,9 +7,9 @@ import pytest
 
 from einthoven.models import load_model
 from einthoven.results import InconclusiveReason
-from einthoven_conversion.card import multiply_adds_a_second, render_card
-from einthoven_conversion.evaluate import class_table, figures
-from einthoven_conversion.scoring import Scores, join_scores
+from einthoven_conversion.card import multiply_adds_a_second
+from einthoven_conversion.evaluate import SUBGROUP_LEAST, class_table, figures, noise_figures, subgroup_table
+from einthoven_conversion.scoring import Scores
 
 NONE, LOW, POOR = (
     int(reason)
@@ -19,9 +19,17 @@ NONE, LOW, POOR = (
 
 def scores(labels: list[int], rhythms: list[int], reasons: list[int]) -> Scores:
     n = len(labels)
-    confidences = np.full(n, 900)
+    shares = np.full((n, 4), 33)
+    shares[np.arange(n), rhythms] = 900
     return Scores(
-        np.array(labels), np.array(rhythms), confidences, np.array(reasons), np.zeros((n, 4), np.int64), np.full(n, 30)
+        labels=np.array(labels),
+        rhythms=np.array(rhythms),
+        shares=shares,
+        reasons=np.array(reasons),
+        in_set=shares > 500,
+        usable_permille=np.full(n, 1000),
+        rate_bpm=np.full(n, 70),
+        seconds=np.full(n, 30),
     )
 
 
@@ -71,14 +79,63 @@ def test_class_table_by_hand() -> None:
     assert np.array(table["confusion"]).sum() == 8
 
 
-def test_folds_are_joined_in_the_order_of_the_index() -> None:
-    parts = [
-        (np.array([1, 3]), scores([1, 3], [1, 3], [NONE, NONE])),
-        (np.array([0, 2]), scores([0, 2], [0, 2], [LOW, LOW])),
-    ]
-    joined = join_scores(parts, 4)
-    assert joined.labels.tolist() == [0, 1, 2, 3]
-    assert joined.reasons.tolist() == [LOW, NONE, LOW, NONE]
+def test_coverage_by_hand() -> None:
+    figure = found()["conformal_gap_max"]
+    assert figure["n"] == 8
+    # N is covered once in two, ~ too; nominal is 0.95.
+    assert figure["value"] == pytest.approx(0.45, abs=1e-5)
+    assert "1.00 classes a set" in str(figure["note"])
+
+
+def test_area_of_af_leaves_noise_out() -> None:
+    by_name = found()
+    assert by_name["auc_af"]["n"] == 6
+    # AF is said of 2 of 3 with AF and of 1 of 3 without: 900 against 33.
+    assert by_name["auc_af"]["value"] == pytest.approx((2 * 2 + (2 + 2) / 2) / 9, abs=0.06)
+    assert "auc_af" not in {
+        figure["id"].split(".")[-1] for figure in figures("cinc2017", scores([0, 2], [0, 2], [NONE, NONE]))
+    }
+
+
+def test_confidence_is_of_the_class_that_is_said() -> None:
+    assert HAND.confidences.tolist() == [900] * 8
+    assert HAND.at(HAND.labels == 3).reasons.tolist() == [POOR, NONE]
+
+
+def test_noise_costs_nothing_where_it_changes_nothing() -> None:
+    by_name = {figure["id"].split(".")[-1]: figure for figure in noise_figures("cinc2017", HAND, {6: HAND, 0: HAND})}
+    assert set(by_name) == {f"{name}_em_{snr}db" for name in ("auc_loss", "inconclusive", "error") for snr in (6, 0)}
+    assert by_name["auc_loss_em_6db"]["value"] == 0
+    assert (by_name["inconclusive_em_6db"]["value"], by_name["inconclusive_em_6db"]["n"]) == (
+        pytest.approx(1 / 6, abs=1e-5),
+        6,
+    )
+    # Of the five with a verdict one N is called AF.
+    assert (by_name["error_em_0db"]["value"], by_name["error_em_0db"]["n"]) == (0.2, 5)
+
+
+def test_noise_that_hides_af_costs_area() -> None:
+    blind = scores(HAND.labels.tolist(), [0] * 8, [POOR] * 8)
+    by_name = {figure["id"].split(".")[-1]: figure for figure in noise_figures("cinc2017", HAND, {0: blind})}
+    assert float(by_name["auc_loss_em_0db"]["value"]) > 0.1
+    assert by_name["inconclusive_em_0db"]["value"] == 1
+    assert "error_em_0db" not in by_name  # nobody got a verdict
+
+
+def test_subgroups_are_whole_and_not_too_small() -> None:
+    n = SUBGROUP_LEAST
+    many = scores([0, 1] * n, [0, 1] * n, [NONE, LOW] * n)
+    many.rate_bpm[: n + 10] = 90
+    many.rate_bpm[n + 10 :] = 120
+    many.seconds[:10] = 9
+    table = subgroup_table("cinc2017", many)
+    by_slice = {(figure["id"].split(".")[-1], figure["slice"]): figure for figure in table["figures"]}
+    rates = {
+        name: figure["n"] for (kind, name), figure in by_slice.items() if kind == "inconclusive" and "beats" in name
+    }
+    assert sorted(rates.values()) == [n + 10]  # n - 10 records are too few
+    assert all(figure["n"] >= SUBGROUP_LEAST for figure in table["figures"])
+    assert not any("0 to 14" in name for _, name in by_slice)
 
 
 def test_multiply_adds_by_hand() -> None:
@@ -88,9 +145,3 @@ def test_multiply_adds_by_hand() -> None:
 
 def test_the_shipped_model_is_under_a_million_multiply_adds() -> None:
     assert multiply_adds_a_second(load_model().manifest.recipe["layers"]) < 1_000_000
-
-
-def test_the_shipped_card_is_what_the_manifest_renders() -> None:
-    from einthoven_models import read_resource
-
-    assert read_resource("rhythm.md").decode() == render_card(load_model())

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from einthoven_conversion.metrics import (
+    area_under_curve,
     confusion,
     expected_calibration_error,
     f1_interval,
@@ -54,3 +57,21 @@ def test_wilson_interval_as_published() -> None:
     """Newcombe 1998, Statistics in Medicine 17:857, table I: 81 of 263."""
     assert proportion_interval(81, 263) == pytest.approx([0.2553, 0.3662], abs=5e-5)
     assert proportion_interval(0, 20)[0] == 0
+
+
+def test_area_under_the_curve_by_hand() -> None:
+    assert area_under_curve(np.array([1, 2, 3, 4]), np.array([False, False, True, True])) == 1
+    assert area_under_curve(np.array([4, 3, 2, 1]), np.array([False, False, True, True])) == 0
+    assert area_under_curve(np.array([5, 5, 5]), np.array([True, False, True])) == 0.5
+    assert area_under_curve(np.array([3, 1, 2, 2]), np.array([True, False, True, False])) == (2 + 1.5) / 4
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=2, max_size=40))
+def test_area_under_the_curve_counts_pairs(rows: list[tuple[int, bool]]) -> None:
+    positive = [score for score, is_positive in rows if is_positive]
+    negative = [score for score, is_positive in rows if not is_positive]
+    if not positive or not negative:
+        return
+    pairs = [(a > b) + (a == b) / 2 for a in positive for b in negative]
+    found = area_under_curve(np.array([score for score, _ in rows]), np.array([flag for _, flag in rows]))
+    assert found == pytest.approx(sum(pairs) / len(pairs))

@@ -9,19 +9,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 pytest.importorskip("tensorflow", reason="needs TensorFlow (extra 'conversion')", exc_type=ImportError)
 pytest.importorskip("scipy", reason="needs SciPy (extra 'conversion')")
 
 from einthoven.analysis import analyze_record
-from einthoven.models import load_model
+from einthoven.errors import ModelUnverified
+from einthoven.models import Model, load_model
 from einthoven.runner_litert import LiteRtRunner
 from einthoven_conversion.datasets import open_dataset, read_signals
 from einthoven_conversion.errors import DatasetCorrupt, TrainingFailed
 from einthoven_conversion.pipeline import make_jobs, representative_windows, to_int8, train_and_ship
 from einthoven_conversion.recipe import Layer, Recipe
+from einthoven_conversion.signing import public_half, sign_folder
 
 pytestmark = pytest.mark.timeout(600)
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 TINY = Recipe(
     layers=(
         Layer(channels=8, kernel=16, stride=8),
@@ -47,11 +51,18 @@ def shipped(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a model trained on the synthetic set."""
     root = tmp_path_factory.mktemp("shipped")
     train_and_ship(data, "cinc2017", root / "out", root / "work", TINY, 1, lambda line: None)
+    with pytest.raises(ModelUnverified, match="not signed"):
+        load_model("rhythm", root / "out")
+    sign_folder(root / "out", [KEY])
     return root / "out"
 
 
+def load(folder: Path) -> Model:
+    return load_model("rhythm", folder, trusted_keys=[public_half(KEY)])
+
+
 def test_what_is_shipped_loads_and_runs(data: Path, shipped: Path) -> None:
-    model = load_model("rhythm", shipped)
+    model = load(shipped)
     folder, records = open_dataset(data, "cinc2017")
     _, samples_uv = next(iter(read_signals(folder, records)))
     record = analyze_record(model, LiteRtRunner(model), samples_uv, records[0].sampling_rate_hz)
@@ -59,7 +70,7 @@ def test_what_is_shipped_loads_and_runs(data: Path, shipped: Path) -> None:
 
 
 def test_scales_are_the_ones_the_sdk_relies_on(shipped: Path) -> None:
-    manifest = load_model("rhythm", shipped).manifest
+    manifest = load(shipped).manifest
     assert (manifest.inputs[0].scale, manifest.inputs[0].zero_point) == (1 / 64, 0)
     assert manifest.inputs[2].scale == pytest.approx(6 / 255)
     assert manifest.inputs[2].zero_point == -128
@@ -67,7 +78,7 @@ def test_scales_are_the_ones_the_sdk_relies_on(shipped: Path) -> None:
 
 
 def test_state_is_what_the_layers_need(shipped: Path) -> None:
-    manifest = load_model("rhythm", shipped).manifest
+    manifest = load(shipped).manifest
     channels = [1, 8, 8, 8]
     wanted = [layer.context * inputs for layer, inputs in zip(TINY.layers, channels, strict=True)]
     assert [tensor.shape[1] for tensor in manifest.inputs[1:]] == [wanted[0], sum(wanted[1:])]
@@ -120,7 +131,7 @@ def test_a_finished_training_is_not_done_again(data: Path, tmp_path: Path) -> No
 @pytest.mark.slow
 def test_same_recipe_same_digest_in_processes_of_their_own(data: Path, shipped: Path, tmp_path: Path) -> None:
     model = train_and_ship(data, "cinc2017", tmp_path / "out", tmp_path / "work", TINY, 2, lambda line: None)
-    assert model.digest == load_model("rhythm", shipped).digest
+    assert model.digest == load(shipped).digest
 
 
 def test_without_folds_there_is_no_training(make_dataset: Callable[..., Path], tmp_path: Path) -> None:

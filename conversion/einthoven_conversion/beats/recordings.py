@@ -119,7 +119,7 @@ def read_references(root: Path, dataset: str, *, channels: int = 1) -> Iterator[
     for line, signals in read_channels(root / dataset):
         record_id, rate = line["record_id"], Fraction(line["fs_hz"])
         found = [mark for mark in marks.get(record_id, []) if mark["symbol"] in BEAT_SYMBOLS]
-        spans = _flutter(marks.get(record_id, []), rate, signals.shape[1])
+        spans = flutter(marks.get(record_id, []), rate, signals.shape[1])
         if not found:  # one cardiologist's marks, over short stretches
             found = [m for m in waves.get(record_id, []) if m["annotator"] == "q1c" and m["symbol"] in BEAT_SYMBOLS]
             spans = unmarked([int(mark["sample"]) / float(rate) for mark in found], signals.shape[1] / float(rate))
@@ -141,7 +141,7 @@ def read_references(root: Path, dataset: str, *, channels: int = 1) -> Iterator[
             yield replace(recording, channel=channel, samples=resample(signal, rate))
 
 
-def _flutter(marks: list[dict[str, str]], rate: Fraction, n_samples: int) -> list[Span]:
+def flutter(marks: list[dict[str, str]], rate: Fraction, n_samples: int) -> list[Span]:
     """Ventricular flutter and fibrillation, from ``[`` to ``]`` (EC57, 4.2)."""
     starts = [int(mark["sample"]) / float(rate) for mark in marks if mark["symbol"] == "["]
     stops = [int(mark["sample"]) / float(rate) for mark in marks if mark["symbol"] == "]"]

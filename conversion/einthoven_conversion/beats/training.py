@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from einthoven import beat_context, beat_detector, beat_features, beat_scorer
 from einthoven.beat_candidates import FILTER_SHIFT
-from einthoven.beat_tables import SCHEMA, Document, Layer, LayerEntry, TablesEntry, digest, layers_from
+from einthoven.beat_tables import SCHEMA, Document, Layer, LayerEntry, TablesEntry, digest, layers_from, pack_layers
 from einthoven.resampling import MODEL_RATE_HZ
 from einthoven_conversion.beats import augment, network
 from einthoven_conversion.beats.examples import BEAT, NEITHER, Scan, scan
@@ -253,7 +253,9 @@ def train(scans: Sequence[Scan], recipe: BeatRecipe, log: Callable[[str], None])
     second = fit_second([scans[i] for i in learning], [judged[i] for i in learning], recipe, recipe.seed + FOLDS)
     log("the tables that ship")
     threshold = round(recipe.threshold * beat_scorer.LOGIT_ONE)
-    tables = TablesEntry(band_pass=design_band_pass(), first=first, second=second, threshold=threshold)
+    tables = TablesEntry(
+        band_pass=design_band_pass(), first=pack_layers(first), second=pack_layers(second), threshold=threshold
+    )
     return Trained(tables, out_of_fold)
 
 

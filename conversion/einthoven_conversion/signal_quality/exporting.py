@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from einthoven.packed_integers import pack_integers
 from einthoven.quality_network import AHEAD_S, BEHIND_S, SCHEMA, Layer, QualityTables
 from einthoven_conversion.signal_quality.fitting import FloatNetwork
 
@@ -48,8 +49,8 @@ def quantized(network: FloatNetwork, metrics: dict[str, Any], recipe: dict[str, 
 
 
 def _layer(weights: NDArray[np.float64], bias: NDArray[np.float64], shift: int) -> Layer:
-    rows = tuple(tuple(row) for row in np.rint(weights).astype(np.int64).tolist())
-    return Layer(weights=rows, bias=tuple(np.rint(bias).astype(np.int64).tolist()), shift=shift)
+    integers, offsets = (np.rint(part).astype(np.int64) for part in (weights, bias))
+    return Layer(weights=pack_integers(integers), bias=pack_integers(offsets), shift=shift)
 
 
 def encoded(tables: QualityTables) -> bytes:
