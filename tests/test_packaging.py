@@ -100,7 +100,7 @@ def test_the_wheel_holds_every_file_of_every_package(wheel_names: set[str]) -> N
 
 
 def test_the_wheel_holds_the_model_and_its_papers(wheel_names: set[str]) -> None:
-    for name in ("rhythm.tflite", "rhythm.json", "rhythm.md"):
+    for name in ("rhythm.tflite", "rhythm.json", "rhythm.json.sig", "rhythm.md", "rhythm.cdx.json", "verdict.json"):
         assert f"einthoven_models/{name}" in wheel_names
 
 

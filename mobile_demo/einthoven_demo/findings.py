@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from einthoven import (
     AnnotationRow,
+    Explanation,
     HeartSummary,
     Model,
     Replay,
@@ -22,8 +23,10 @@ from einthoven import (
     SyncReport,
     SystemClock,
     WindowResult,
+    explain_window,
     summarize_heart,
 )
+from einthoven.analysis import Runner
 from einthoven.ports import Source, Store
 from einthoven.report import (
     AnnotationLine,
@@ -75,15 +78,21 @@ class Findings:
     replays: tuple[Replay, ...] = ()
 
 
-def write_report(path: Path, source: Source, model: Model, store: Store, found: Findings) -> None:
+def write_report(path: Path, source: Source, model: Model, runner: Runner, store: Store, found: Findings) -> None:
     """Write the page whole or not at all."""
-    page = render_report(_content(source, model, store, found))
+    page = render_report(_content(source, model, runner, store, found))
     partial = path.with_name(path.name + ".partial")
     partial.write_text(page, encoding="utf-8")
     partial.replace(path)
 
 
-def _content(source: Source, model: Model, store: Store, found: Findings) -> ReportContent:
+def _content(source: Source, model: Model, runner: Runner, store: Store, found: Findings) -> ReportContent:
+    def explained(result: WindowResult) -> Explanation | None:
+        segment = store.segment(result.segment_digest)
+        if segment is None:
+            return None
+        return explain_window(model, runner, segment.samples_uv, segment.sampling_rate_hz)
+
     signal = found.signal.signal
     recording = Trace(found.results[0].started_at_ms, source.sampling_rate_hz, np.concatenate(found.seconds))
     return ReportContent(
@@ -100,7 +109,9 @@ def _content(source: Source, model: Model, store: Store, found: Findings) -> Rep
             r_peaks=signal.r_peaks,
             flags=signal.flags,
             evidence=found.assessment.evidence,
+            explain=explained,
         ),
+        judge=model,
         heart=_heart(summarize_heart(signal, source.sampling_rate_hz)),
         events=tuple(_event(change) for change in found.changes),
         annotations=tuple(_note(row) for row in found.annotations),

@@ -96,7 +96,7 @@ class Walkthrough:
                 async with Clinic(server.url, server.ca_file, clinician) as clinic:
                     await self._annotate(clinic, store, patient_id)
                     await self._read_back(clinic, store, model, patient_id)
-                write_report(self._report, self._source, model, store, self._found)
+                write_report(self._report, self._source, model, self._runner, store, self._found)
         self._detail(f"report: {self._report}")
         self._console.print(f"done in {time.monotonic() - self._began:.1f} s; all that was started is stopped")
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from einthoven.events import (
         BeatDetected,
         ClockJumped,
+        EpisodeEnded,
+        EpisodeFound,
         Event,
         GapFound,
         LateDropped,
@@ -45,17 +47,23 @@ if TYPE_CHECKING:
         StoreFailed,
         WindowAnalyzed,
     )
+    from einthoven.explanation import explain_window
+    from einthoven.explanation_parts import Explanation
     from einthoven.following import follow
     from einthoven.heart_rate_variability import HeartRateVariability, HrvRefusal, heart_rate_variability
     from einthoven.heart_summary import HeartSummary, summarize_heart
     from einthoven.key_provider_file import FileKeyProvider
     from einthoven.keys import StaticKeyProvider
+    from einthoven.model_signature import TrustedKey
     from einthoven.models import Model, load_model
     from einthoven.ports import LiveSource, Packet, Stamped
     from einthoven.recordings import Recording, analyze
     from einthoven.replaying import Replay, ReplayOutcome, replay, replay_all
-    from einthoven.results import InconclusiveReason, Quality, Rhythm, RiskTier, WindowResult
-    from einthoven.risk import Evidence, RiskAssessment, assess
+    from einthoven.results import BeatClass, InconclusiveReason, Quality, Rhythm, RiskTier, WindowResult
+    from einthoven.risk import Evidence, RiskAssessment, RiskTally, assess
+    from einthoven.risk_beats import RiskBeat
+    from einthoven.risk_evidence import EvidenceStrip, Unjudged
+    from einthoven.risk_periods import Periods
     from einthoven.rr_artefacts import IntervalClass
     from einthoven.rr_intervals import RRSeries, corrected, rr_series
     from einthoven.session import Session
@@ -77,6 +85,8 @@ _EXPORTS: Final = {
     "einthoven.events": (
         "BeatDetected",
         "ClockJumped",
+        "EpisodeEnded",
+        "EpisodeFound",
         "Event",
         "GapFound",
         "LateDropped",
@@ -95,17 +105,23 @@ _EXPORTS: Final = {
         "StoreFailed",
         "WindowAnalyzed",
     ),
+    "einthoven.explanation": ("explain_window",),
+    "einthoven.explanation_parts": ("Explanation",),
     "einthoven.following": ("follow",),
     "einthoven.heart_rate_variability": ("HeartRateVariability", "HrvRefusal", "heart_rate_variability"),
     "einthoven.heart_summary": ("HeartSummary", "summarize_heart"),
     "einthoven.key_provider_file": ("FileKeyProvider",),
     "einthoven.keys": ("StaticKeyProvider",),
+    "einthoven.model_signature": ("TrustedKey",),
     "einthoven.models": ("Model", "load_model"),
     "einthoven.ports": ("LiveSource", "Packet", "Stamped"),
     "einthoven.recordings": ("Recording", "analyze"),
     "einthoven.replaying": ("Replay", "ReplayOutcome", "replay", "replay_all"),
-    "einthoven.results": ("InconclusiveReason", "Quality", "Rhythm", "RiskTier", "WindowResult"),
-    "einthoven.risk": ("Evidence", "RiskAssessment", "assess"),
+    "einthoven.results": ("BeatClass", "InconclusiveReason", "Quality", "Rhythm", "RiskTier", "WindowResult"),
+    "einthoven.risk": ("Evidence", "RiskAssessment", "RiskTally", "assess"),
+    "einthoven.risk_beats": ("RiskBeat",),
+    "einthoven.risk_evidence": ("EvidenceStrip", "Unjudged"),
+    "einthoven.risk_periods": ("Periods",),
     "einthoven.rr_artefacts": ("IntervalClass",),
     "einthoven.rr_intervals": ("RRSeries", "corrected", "rr_series"),
     "einthoven.session": ("Session",),
@@ -138,11 +154,16 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "AnnotationRow",
+    "BeatClass",
     "BeatDetected",
     "ClockJumped",
     "EinthovenError",
+    "EpisodeEnded",
+    "EpisodeFound",
     "Event",
     "Evidence",
+    "EvidenceStrip",
+    "Explanation",
     "Faults",
     "FileKeyProvider",
     "FixedClock",
@@ -160,6 +181,7 @@ __all__ = [
     "Packet",
     "PacketRefused",
     "PacketsDropped",
+    "Periods",
     "PolarSource",
     "Quality",
     "QualityChanged",
@@ -172,7 +194,9 @@ __all__ = [
     "ResultId",
     "Rhythm",
     "RiskAssessment",
+    "RiskBeat",
     "RiskChanged",
+    "RiskTally",
     "RiskTier",
     "SecondAnalyzed",
     "SecondAssessed",
@@ -189,6 +213,8 @@ __all__ = [
     "StoreFailed",
     "SyncReport",
     "SystemClock",
+    "TrustedKey",
+    "Unjudged",
     "WindowAnalyzed",
     "WindowResult",
     "analyze",
@@ -197,6 +223,7 @@ __all__ = [
     "assess",
     "corrected",
     "enroll",
+    "explain_window",
     "follow",
     "heart_rate_variability",
     "load_model",

@@ -1,8 +1,8 @@
 """What the beat classifier's network sees of a beat: itself against the person's own recent beats. Pure.
 
 A premature beat is one that comes early for this heart, a ventricular one looks unlike the others: so a person's own
-last minutes are the measure (``beat_class_rows``), of times (``beat_class_times``) and of looks (``beat_class_shapes``).
-It deliberately knows no weights (``beat_class_tables``).
+last minutes are the measure (``beat_class_rows``), of times (``beat_class_times``) and of looks
+(``beat_class_shapes``). It deliberately knows no weights (``beat_class_tables``).
 
 Invariants:
     1. Every value is an integer in [-127, 127].

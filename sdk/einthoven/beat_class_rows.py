@@ -1,8 +1,8 @@
 """Beats in a row, and which of those before a beat it is compared with. Pure.
 
-Two memories: the ``NEAR`` beats just before, and ``FAR`` more, every ``STRIDE``-th of the last minutes, which still know
-the usual rhythm and complex when a run has lasted long enough to fill the near ones. It deliberately knows no class:
-what is usual is what looks alike most often.
+Two memories: the ``NEAR`` beats just before, and ``FAR`` more, every ``STRIDE``-th of the last minutes, which still
+know the usual rhythm and complex when a run has lasted long enough to fill the near ones. It deliberately knows no
+class: what is usual is what looks alike most often.
 
 Invariants:
     1. Which beats a beat is compared with depends on its number in the recording alone.

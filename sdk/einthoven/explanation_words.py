@@ -108,7 +108,7 @@ def _outcome(explanation: Explanation, tables: VerdictTables) -> str:
     match analysis.reason:
         case InconclusiveReason.NONE:
             others = [RHYTHM_NAMES[one].lower() for one in analysis.prediction_set if one is not analysis.rhythm]
-            also = f"; not ruled out: {' and '.join(others)}" if others else ""
+            also = f"; not ruled out: {', '.join(others)}" if others else ""
             return f"{RHYTHM_NAMES[analysis.rhythm]}{also}."
         case InconclusiveReason.TOO_SHORT:
             return f"No verdict: too short, {len(analysis.steps)} of the {MIN_STEPS} seconds that are needed."

@@ -17,14 +17,18 @@ DEMO_RHYTHM = SimulatedRhythm(
     duration_s=600.0,
     seed=1906,
     heart_rate_bpm=68.0,
-    heart_rate_sd_bpm=2.5,
+    heart_rate_sd_bpm=4.0,
+    lf_hf_ratio=1.5,
+    p_scale=0.35,
+    noise_uv=12.0,
     af_episodes=((180.0, 330.0),),
     pvc_at_s=(66.0, 71.0, 78.0, 84.0, 486.0, 489.0, 493.0, 497.0, 502.0, 506.0),
     pac_at_s=(128.0, 141.0),
     disturbances=((421.0, 449.0),),
     mains_uv=2.0,
 )
-"""Ten minutes: sinus rhythm, some ventricular beats, 2.5 min of atrial fibrillation, motion, frequent ectopy."""
+"""Ten minutes: sinus rhythm, some ventricular beats, 2.5 min of atrial fibrillation, motion, frequent ectopy; P waves,
+noise and the ratio of slow to fast variability (1.5-2 at rest, Task Force 1996, table 4) as a hand-held lead I has."""
 
 
 class SimulatedSource:

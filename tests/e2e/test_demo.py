@@ -12,6 +12,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
+
 from einthoven_demo.__main__ import main
 from einthoven_demo.errors import DemoError
 from einthoven_demo.walkthrough import Walkthrough

@@ -96,7 +96,7 @@ def test_what_all_seconds_say_alike_is_said_to_be_spread():
     assert found.driving_permille <= DRIVING_PERMILLE + 72  # one of fourteen more at most
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.lists(st.lists(st.integers(-128, 127), min_size=4, max_size=4), min_size=30, max_size=30))
 def test_driving_seconds_are_the_fewest_that_hold_most(script):
     found = explained(ScriptedRunner(lambda second: script[second]))

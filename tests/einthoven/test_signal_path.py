@@ -42,6 +42,8 @@ def joined(chunks: list[SignalChunk]) -> list[np.ndarray]:
         np.concatenate([one.scores for one in beats]),
         np.concatenate([one.amplitudes_uv for one in beats]),
         np.concatenate([one.after_gap for one in beats]),
+        np.concatenate([one.classes for one in beats]),
+        np.concatenate([one.class_permille for one in beats]),
         np.concatenate([one.flags for one in seconds]),
         np.concatenate([one.index for one in seconds]),
     ]

@@ -71,6 +71,7 @@ def test_area_under_the_curve_counts_pairs(rows: list[tuple[int, bool]]) -> None
     positive = [score for score, is_positive in rows if is_positive]
     negative = [score for score, is_positive in rows if not is_positive]
     if not positive or not negative:
+        assert np.isnan(area_under_curve(np.array([one for one, _ in rows]), np.array([flag for _, flag in rows])))
         return
     pairs = [(a > b) + (a == b) / 2 for a in positive for b in negative]
     found = area_under_curve(np.array([score for score, _ in rows]), np.array([flag for _, flag in rows]))

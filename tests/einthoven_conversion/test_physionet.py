@@ -104,7 +104,7 @@ def test_both_layouts_give_the_same_verdicts(both: tuple[Path, Path]) -> None:
     model = load_model()
     runner = LiteRtRunner(model)
     mine, theirs = (score_records(model, runner, *open_dataset(root, "cinc2017")) for root in both)
-    np.testing.assert_array_equal(mine.logits, theirs.logits)
+    np.testing.assert_array_equal(mine.shares, theirs.shares)
     np.testing.assert_array_equal(mine.reasons, theirs.reasons)
     np.testing.assert_array_equal(mine.labels, theirs.labels)
 
@@ -365,7 +365,7 @@ def test_twenty_real_recordings_written_as_physionet_does(tmp_path: Path) -> Non
     runner = LiteRtRunner(model)
     mine = score_records(model, runner, folder, chosen)
     theirs = score_records(model, runner, *open_dataset(tmp_path, "cinc2017"))
-    for name in ("labels", "rhythms", "confidences", "reasons", "logits", "seconds"):
+    for name in ("labels", "rhythms", "shares", "reasons", "in_set", "seconds"):
         np.testing.assert_array_equal(getattr(mine, name), getattr(theirs, name))
 
 

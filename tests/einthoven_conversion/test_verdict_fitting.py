@@ -19,9 +19,11 @@ from einthoven.verdict import Verdict, run_forest
 from einthoven.verdict_tables import CLASSES, read_tables, unpack_forest
 from einthoven.window_features import FEATURES
 from einthoven_conversion.datasets import open_dataset
+from einthoven_conversion.errors import TrainingFailed
 from einthoven_conversion.scoring import score_records, scores_of
 from einthoven_conversion.verdict.calibrating import (
     COVERAGE,
+    EVEN_PERMILLE,
     IN_DISTRIBUTION,
     WANTED_SENSITIVITY,
     WANTED_SPECIFICITY,
@@ -94,8 +96,8 @@ def test_the_temperature_divides_the_leaves() -> None:
 
 
 def test_too_few_records_are_trees_of_one_leaf() -> None:
-    known = rows(12)
-    forest = as_integers(grow(SMALL, known.features, known.labels, np.ones(12)), SMALL.depth, 1.0)
+    known = rows(8)
+    forest = as_integers(grow(SMALL, known.features, known.labels, np.ones(8)), SMALL.depth, 1.0)
     assert (forest.leaves == forest.leaves[:, :1]).all()
 
 
@@ -186,21 +188,23 @@ def test_no_other_range_of_that_size_is_better(seed: int) -> None:
     kept_af = af[~closed]
     assert ((kept_af >= low) & (kept_af < high)).sum() <= spare
     best = -np.inf
-    for candidate in sorted(set(kept_af[kept_af <= 500].tolist())):
-        # All that fits: every upper end up to the spare-th record above the lower one.
-        below = int((kept_af < candidate).sum())
-        edge = int(np.sort(kept_af)[min(below + spare, len(kept_af) - 1)])
-        best = max(best, worst_of(shares, labels, closed, candidate, max(edge, candidate)))
+    for candidate in [*sorted({int(one) for one in kept_af if one < EVEN_PERMILLE}), EVEN_PERMILLE]:
+        # As much as there is to spare: up to the record after that many.
+        edge = [*np.sort(kept_af).tolist(), *[1001] * (spare + 1)][int((kept_af < candidate).sum()) + spare]
+        if edge >= EVEN_PERMILLE:
+            best = max(best, worst_of(shares, labels, closed, candidate, edge))
+    assert low <= EVEN_PERMILLE <= high
     assert worst_of(shares, labels, closed, low, high) == pytest.approx(best)
 
 
 def test_nothing_to_spare_opens_nothing() -> None:
     shares = np.array([[900, 100, 0, 0], [100, 900, 0, 0]] * 10)
     labels = np.array([0, 1] * 10)
-    chosen = choose_open_range(shares, labels, np.zeros(20, bool), 0.0)
-    assert chosen.possible_permille == chosen.certain_permille
-    everything_closed = choose_open_range(shares, labels, np.ones(20, bool), 0.1)
-    assert everything_closed.possible_permille == everything_closed.certain_permille
+    for closed in (np.zeros(20, bool), np.ones(20, bool)):
+        chosen = choose_open_range(shares, labels, closed, 0.0)
+        assert chosen.possible_permille <= EVEN_PERMILLE <= chosen.certain_permille
+        af = shares[~closed, Rhythm.AF]
+        assert not ((af >= chosen.possible_permille) & (af < chosen.certain_permille)).any()
 
 
 # --- what was never seen
@@ -239,9 +243,9 @@ def test_a_folds_labels_change_nothing_in_its_own_tables(folds: int) -> None:
     rng = np.random.default_rng(9)
     own = clean.folds == 1
     labels, features, gated = clean.labels.copy(), clean.features.copy(), clean.gated.copy()
-    labels[own] = rng.permutation(3 - labels[own])
-    features[own] = rng.integers(-9_000, 9_000, features[own].shape)
-    gated[own] = int(InconclusiveReason.POOR_SIGNAL)
+    labels[own] = rng.permutation(labels[own])
+    features[own] = rng.permutation(features[own]) // 2
+    gated[own] = np.roll(gated[own], 1)
     other = replace(clean, labels=labels, features=features, gated=gated)
     before = {one.fold: one.tables for one in fit_all(SMALL, clean, noisy)}
     after = {one.fold: one.tables for one in fit_all(SMALL, other, [replace(noisy[0], labels=labels)])}
@@ -252,8 +256,8 @@ def test_a_folds_labels_change_nothing_in_its_own_tables(folds: int) -> None:
 
 
 def test_verdicts_are_by_the_tables_of_ones_own_fold() -> None:
-    clean = rows(300)
-    fitted = fit_all(SMALL, clean, [])
+    clean = rows(600)
+    fitted = fit_all(replace(SMALL, rounds=40), clean, [])
     judged = judge(fitted[:-1], clean)
     for i in (0, 1, 7, 299):
         opinion = Verdict(fitted[i % 5].tables).opinion(clean.features[i], clean.means[i].tolist())
@@ -262,11 +266,17 @@ def test_verdicts_are_by_the_tables_of_ones_own_fold() -> None:
         assert set(np.flatnonzero(judged.in_set[i])) == set(opinion.prediction_set)
     gate = clean.gated != NONE
     assert (judged.reasons[gate] == clean.gated[gate]).all()
-    assert (judged.rhythms == clean.labels).mean() > 0.5
-    open_share = (judged.reasons != NONE).mean()
-    assert open_share < 0.35
+    assert (judged.rhythms == clean.labels).mean() > 0.6
+    assert 0.05 < (judged.reasons != NONE).mean() < 0.4
     scores = scores_of(clean, judged)
     np.testing.assert_array_equal(scores.conclusive, judged.reasons == NONE)
+
+
+def test_nothing_but_noise_is_one_line() -> None:
+    clean = rows(100)
+    clean.gated[:] = int(InconclusiveReason.POOR_SIGNAL)
+    with pytest.raises(TrainingFailed, match="no record is left"):
+        fit_all(SMALL, clean, [])
 
 
 def test_noise_is_said_before_anything_that_tables_say() -> None:

@@ -36,13 +36,19 @@ STARTED_AT_MS = 1_700_000_000_000
 
 
 class ManualClock:
-    """A clock that a test moves."""
+    """A clock that a test moves, or stops where refilling would race with a slow machine."""
 
     def __init__(self) -> None:
         self.offset_ms = 0
+        self._stopped_at_ms: int | None = None
 
     def now_ms(self) -> int:
-        return time.time_ns() // 1_000_000 + self.offset_ms
+        now_ms = time.time_ns() // 1_000_000 if self._stopped_at_ms is None else self._stopped_at_ms
+        return now_ms + self.offset_ms
+
+    def stop(self) -> None:
+        """From now on only ``offset_ms`` moves it."""
+        self._stopped_at_ms = time.time_ns() // 1_000_000
 
 
 class Answer(NamedTuple):

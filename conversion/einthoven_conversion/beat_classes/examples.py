@@ -85,8 +85,10 @@ def describe_all(
         peaks = np.rint(original.at_s * MODEL_RATE_HZ).astype(np.int64)
         labels = original.labels
         for kind in kinds:
-            for copy in copies(recording, peaks, labels, kind, noise, rng):
-                found.append(describe(_with_reference(recording, copy), kind, copy.samples))
+            found += [
+                describe(_with_reference(recording, copy), kind, copy.samples)
+                for copy in copies(recording, peaks, labels, kind, noise, rng)
+            ]
         log(f"record {recording.record_id}: {len(found)} signals so far")
     return found
 

@@ -1,7 +1,8 @@
 """Trains small networks with three logits in NumPy, and puts several side by side as one.
 
-Adam (Kingma & Ba 2015) on the cross-entropy, with a cosine schedule; examples are drawn by weight. The same seed on the
-same machine gives the same weights. It deliberately knows nothing of beats; ``beats.network`` turns layers into integers.
+Adam (Kingma & Ba 2015) on the cross-entropy, with a cosine schedule; examples are drawn by weight. The same seed on
+the same machine gives the same weights. It deliberately knows nothing of beats; ``beats.network`` turns layers into
+integers.
 """
 
 from __future__ import annotations

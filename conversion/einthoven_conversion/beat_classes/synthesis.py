@@ -1,9 +1,9 @@
 """Makes arrhythmias of a record's own beats: early beats, runs, atrial fibrillation, a changing sinus rate.
 
 The records to learn from are 22 people's, a third of whom have nearly all of the supraventricular beats; so a network
-learns those people. What makes a beat premature is physiology, and can be written down: an interval shortened to 45-90 %,
-another P wave or none, a pause after it; a wide complex with an opposite T wave. Each record is cut into its own beats,
-which are put together again at other times, stretched between T and P wave alone.
+learns those people. What makes a beat premature is physiology, and can be written down: an interval shortened to
+45-90 %, another P wave or none, a pause after it; a wide complex with an opposite T wave. Each record is cut into its
+own beats, which are put together again at other times, stretched between T and P wave alone.
 
 It deliberately draws nothing from another record, so that a record that is left out stays so.
 

@@ -34,6 +34,7 @@ from einthoven.verdict_tables import (
     VerdictTables,
 )
 from einthoven.window_features import FEATURES
+from einthoven_conversion.errors import TrainingFailed
 from einthoven_conversion.temperature import fit_temperature
 from einthoven_conversion.verdict.calibrating import (
     COVERAGE,
@@ -92,6 +93,9 @@ def fit_all(recipe: ForestRecipe, clean: Collected, noisy: Sequence[Collected]) 
         recipe: How forests are grown.
         clean: All records, out of fold.
         noisy: Copies of them with noise, out of fold too.
+
+    Raises:
+        TrainingFailed: Nothing but noise.
     """
     folds = sorted(set(clean.folds.tolist()))
     grown: dict[bytes, list[dict[str, object]]] = {}
@@ -144,6 +148,8 @@ def _tables(
     shares = shares_of(np.rint(raw[others] / temperature).astype(np.int64))
     labels = clean.labels[others]
     closed = (clean.gated[others] != InconclusiveReason.NONE) | (shares.argmax(axis=1) == Rhythm.NOISE)
+    if closed.all():
+        raise TrainingFailed("no record is left to fit a verdict on", "train on records that are not all noise")
     outlyingness = fit_outlyingness(clean.features[others][~closed])
     closed |= outlying(clean.features[others], outlyingness)
     opened: OpenRange = choose_open_range(shares, labels, closed, MAX_INCONCLUSIVE)

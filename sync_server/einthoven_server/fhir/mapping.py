@@ -157,7 +157,8 @@ def _instant(at_ms: int) -> str:
 
 
 def _method(row: ResultRow) -> str:
-    return f"Int8 model with manifest sha256:{row.model_digest.hex()}, integer front end version {row.front_end_version}"
+    manifest = row.model_digest.hex()
+    return f"Int8 model with manifest sha256:{manifest}, integer front end version {row.front_end_version}"
 
 
 def _rhythm(row: ResultRow) -> dict[str, Any]:
