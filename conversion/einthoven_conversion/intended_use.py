@@ -32,7 +32,7 @@ LIMITS: Final = (
 )
 TRADEOFFS: Final = (
     "Int8 weights and states instead of float: a tenth of the size, and the same bits on every machine.",
-    "Verdicts below a threshold of confidence are withheld: fewer wrong ones, and a share of recordings without one.",
+    "No verdict where AF is neither ruled in nor out: fewer wrong ones, and a share of recordings without one.",
     "Causal, one step a second: no look-ahead beyond 1.2 s, at the price of what the rest of the recording could tell.",
 )
 ETHICS: Final = (
@@ -43,7 +43,7 @@ ETHICS: Final = (
     ),
     (
         "An alarming verdict on a healthy person",
-        "Verdicts of low confidence are withheld; the card gives specificity with its interval",
+        "Verdicts are withheld where AF is open; the card gives specificity with its interval",
     ),
     (
         "Use as a medical device",
@@ -59,6 +59,6 @@ FAIRNESS: Final = (
         "People whose age, sex, body or skin differ from those who bought an AliveCor recorder before 2017",
         "None that could be measured",
         "Error rates for them are not known: the training data hold no such field",
-        "Figures by heart rate, signal quality, polarity and length instead; validate on your own people before use",
+        "Figures by heart rate, signal quality and length instead; validate on your own people before use",
     ),
 )

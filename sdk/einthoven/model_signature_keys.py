@@ -13,7 +13,7 @@ from einthoven.model_signature import Revocation, Trust, TrustedKey
 RELEASE_KEYS: Final = (
     # Release key of 2026.
     TrustedKey(
-        bytes.fromhex("34fb85b17234a101476a2257d210d31b14e372eb760e2d187f59f631e1c15bdc"), oldest_version=(1, 0, 0)
+        bytes.fromhex("34fb85b17234a101476a2257d210d31b14e372eb760e2d187f59f631e1c15bdc"), oldest_version=(2, 0, 0)
     ),
 )
 REVOCATIONS: Final[tuple[Revocation, ...]] = ()

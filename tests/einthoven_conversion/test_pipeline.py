@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,6 +24,7 @@ from einthoven_conversion.errors import DatasetCorrupt, TrainingFailed
 from einthoven_conversion.pipeline import make_jobs, representative_windows, to_int8, train_and_ship
 from einthoven_conversion.recipe import Layer, Recipe
 from einthoven_conversion.signing import public_half, sign_folder
+from einthoven_conversion.verdict.forest import ForestRecipe
 
 pytestmark = pytest.mark.timeout(600)
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -39,6 +41,8 @@ TINY = Recipe(
     statistics_batches=2,
     representative_windows=4,
 )
+TAUGHT = replace(TINY, teacher=TINY, distillation=0.5, sparsity=0.5, lead_off_probability=0.2)
+"""As the shipped one is made: a network that learns from another, with half of its weights."""
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +54,7 @@ def data(make_dataset: Callable[..., Path]) -> Path:
 def shipped(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a model trained on the synthetic set."""
     root = tmp_path_factory.mktemp("shipped")
-    train_and_ship(data, "cinc2017", root / "out", root / "work", TINY, 1, lambda line: None)
+    train_and_ship(data, "cinc2017", root / "out", root / "work", TAUGHT, 1, lambda line: None)
     with pytest.raises(ModelUnverified, match="not signed"):
         load_model("rhythm", root / "out")
     sign_folder(root / "out", [KEY])
@@ -67,6 +71,16 @@ def test_what_is_shipped_loads_and_runs(data: Path, shipped: Path) -> None:
     _, samples_uv = next(iter(read_signals(folder, records)))
     record = analyze_record(model, LiteRtRunner(model), samples_uv, records[0].sampling_rate_hz)
     assert record.verdict.n_steps >= 8
+
+
+def test_the_verdict_that_ships_was_fitted_and_is_named(shipped: Path) -> None:
+    model, content = load(shipped), (shipped / "verdict.json").read_bytes()
+    assert model.manifest.parts["verdict.json"] == hashlib.sha256(content).hexdigest()
+    tables = model.verdict.tables
+    assert tables.trees.count > 0
+    assert tables.recipe["forest"] == ForestRecipe().as_json()
+    assert tables.metrics["n"] == sum(tables.sets.n) == 48
+    assert model.manifest.recipe["teacher"]["epochs"] == TINY.epochs
 
 
 def test_scales_are_the_ones_the_sdk_relies_on(shipped: Path) -> None:
@@ -130,7 +144,7 @@ def test_a_finished_training_is_not_done_again(data: Path, tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_same_recipe_same_digest_in_processes_of_their_own(data: Path, shipped: Path, tmp_path: Path) -> None:
-    model = train_and_ship(data, "cinc2017", tmp_path / "out", tmp_path / "work", TINY, 2, lambda line: None)
+    model = train_and_ship(data, "cinc2017", tmp_path / "out", tmp_path / "work", TAUGHT, 2, lambda line: None)
     assert model.digest == load(shipped).digest
 
 
