@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from einthoven import beat_class_shapes, beat_class_times
-from einthoven.beat_class_rows import NEAR, TICKS, Rows, crowd, far_starts
+from einthoven.beat_class_rows import NEAR, TICKS, Rows, crowd, far_index
 from einthoven.beat_features import LIMIT
 
 FEATURES: Final = 149
@@ -40,8 +40,9 @@ def extract(rows: Rows, far: Rows, n: int, after: NDArray[np.bool_], first_numbe
     places = np.arange(NEAR, NEAR + n)
     own = rows.part(slice(NEAR, NEAR + n))
     following = rows.part(np.minimum(places + 1, len(rows) - 1))
-    close = crowd(rows, places - NEAR, own.near, rows.near)
-    distant = crowd(far, far_starts(first_number, n), own.far, far.far)
+    near_index = places[:, None] + np.arange(-NEAR, 0)
+    close = crowd(rows, near_index, own.near, rows.near)
+    distant = crowd(far, far_index(first_number, n), own.far, far.far)
     columns = [
         *beat_class_times.extract(own.numbers, following.numbers[:, TICKS], after, close, distant),
         *beat_class_shapes.extract(own, rows.part(slice(NEAR - 1, NEAR - 1 + n)), following, after, close, distant),

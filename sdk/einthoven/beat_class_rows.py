@@ -11,11 +11,10 @@ Invariants:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Final, TypeVar
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided, sliding_window_view
 from numpy.typing import NDArray
 
 from einthoven import beat_class_waves as waves
@@ -37,9 +36,6 @@ NUMBERS: Final = waves.NUMBERS + 5
 
 _CENTRE = slice(0, QRS)  # the first lag is 0
 _BACK = np.arange(-NEAR, 0)
-_BEFORE = np.tri(max(NEAR, FAR), k=-1, dtype=np.bool_)
-
-Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +83,11 @@ def nothing_before(n: int) -> Rows:
     )
 
 
-def far_starts(first_number: int, n: int) -> NDArray[np.int64]:
-    """Where the kept beats of beats ``first_number`` ... begin: int64 [n], in the list that ``kept`` makes."""
+def far_index(first_number: int, n: int) -> NDArray[np.int64]:
+    """Where the kept beats of beats ``first_number`` ... are: int64 [n, FAR], in the list that ``kept`` makes."""
     # Beats 0, STRIDE, 2 * STRIDE ... are kept; the list begins with the FAR ones before `first_number`.
-    return np.asarray(-(-np.arange(first_number, first_number + n) // STRIDE) - -(-first_number // STRIDE))
+    before = -(-np.arange(first_number, first_number + n) // STRIDE) - -(-first_number // STRIDE)
+    return before[:, None] + np.arange(FAR)
 
 
 def kept(rows: Rows, first_number: int) -> Rows:
@@ -118,7 +115,7 @@ def place(
     numbers[:, : waves.NUMBERS] = described.numbers
     numbers[:, TICKS : SCORE + 1] = beats
     intervals = np.concatenate([rows.numbers[m - NEAR + 1 :, RR], numbers[:, RR]])
-    ordered = np.sort(sliding_window_view(intervals, NEAR), axis=1)
+    ordered = np.sort(np.lib.stride_tricks.sliding_window_view(intervals, NEAR), axis=1)
     unknown = (ordered == 0).sum(axis=1)
     numbers[:, USUAL_RR] = ordered[np.arange(n), (NEAR + unknown) // 2 - (unknown == NEAR)]
     units = np.concatenate([rows.units[m - NEAR :, _CENTRE], described.units[:, _CENTRE]])
@@ -126,7 +123,7 @@ def place(
     near = _best(own, units[np.arange(n)[:, None] + (NEAR + _BACK)])
     fresh = Rows(described.waves, described.units, numbers, near, np.zeros((n, FAR), np.float32))
     all_kept = joined(far, kept(fresh, first_number))
-    chosen = all_kept.units[:, _CENTRE][far_starts(first_number, n)[:, None] + np.arange(FAR)]
+    chosen = all_kept.units[:, _CENTRE][far_index(first_number, n)]
     fresh.far[:] = _best(own, chosen)
     all_kept.far[FAR:] = kept(fresh, first_number).far
     return joined(rows, fresh), all_kept
@@ -139,57 +136,49 @@ def _best(own: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.f
 
 @dataclass(frozen=True, slots=True)
 class Crowd:
-    """Beats that some beats are compared with: ``w`` in a row for each.
+    """Beats that some beats are compared with.
 
     Attributes:
-        rows: Those in a row, all windows together; window ``i`` is ``rows[i : i + w]``.
-        window: int64 [k], which window each beat is compared with, ascending.
+        rows: Where they are found.
+        index: int64 [k, w] into ``rows``, the earliest first.
         likeness: float32 [k, w], best product of the unit complexes.
         known: bool [k, w], false for what stands before the first beat.
-        dominant_of: bool [windows, w], those that look like the one that most look like; of equals the latest decides.
-        dominant: bool [k, w], the same for each beat.
+        dominant: bool [k, w], those that look like the one that most look like; of equals the latest decides.
     """
 
     rows: Rows
-    window: NDArray[np.int64]
+    index: NDArray[np.int64]
     likeness: NDArray[np.float32]
     known: NDArray[np.bool_]
-    dominant_of: NDArray[np.bool_]
     dominant: NDArray[np.bool_]
 
     def column(self, column: int) -> NDArray[np.float64]:
         """A number of each, float64 [k, w]."""
-        return self.spread(sliding_window_view(self.rows.numbers[:, column], self.known.shape[1]))
-
-    def spread(self, of_windows: NDArray[Scalar]) -> NDArray[Scalar]:
-        """What is known of each window, for each beat."""
-        return of_windows if len(of_windows) == len(self.window) else of_windows[self.window]
+        return np.asarray(self.rows.numbers[:, column][self.index])
 
 
-def crowd(rows: Rows, starts: NDArray[np.int64], likeness: NDArray[np.float32], among: NDArray[np.float32]) -> Crowd:
+def crowd(rows: Rows, index: NDArray[np.int64], likeness: NDArray[np.float32], among: NDArray[np.float32]) -> Crowd:
     """Find the dominant ones among beats.
 
     Args:
         rows: Where they are found.
-        starts: int64 [k], ascending: the first that each beat is compared with.
-        likeness: float32 [k, w], of each beat with those that it is compared with.
-        among: float32 [m, w], of each of ``rows`` with the w before it.
+        index: int64 [k, w] into ``rows``.
+        likeness: float32 [k, w], with the beats that are compared with them.
+        among: float32 [m, w], likeness of each of ``rows`` with the w before it.
     """
-    width, first = likeness.shape[1], int(starts[0])
-    n = int(starts[-1]) + 1 - first
-    held = rows.part(slice(first, first + n + width - 1))
-    known = sliding_window_view(held.numbers[:, KNOWN] > 0, width)
+    width = index.shape[1]
+    known = rows.numbers[:, KNOWN][index] > 0
     # Of the beats a and b of a window, a after b, the likeness is in a's row, a - b from its end.
-    alike = np.zeros((n + width, width), np.bool_)
-    alike[:-1] = among[first : first + n + width - 1] >= ALIKE
-    pairs = as_strided(alike.reshape(-1)[width:], (n, width, width), (width, width - 1, 1)) & _BEFORE[:width, :width]
-    pairs |= pairs.transpose(0, 2, 1)
+    alike = among >= ALIKE
+    later, earlier = np.tril_indices(width, -1)
+    flat = alike.reshape(-1)[(index * width)[:, later] + (width - (later - earlier))]
+    pairs = np.zeros((len(index), width, width), np.bool_)
+    pairs[:, later, earlier] = flat
+    pairs[:, earlier, later] = flat
     density = pairs.view(np.int8).sum(axis=1, dtype=np.int8)
     density[~known] = -1
     chief = width - 1 - density[:, ::-1].argmax(axis=1)
-    every = np.arange(n)
+    every = np.arange(len(index))
     dominant = pairs[every, chief]
     dominant[every, chief] = True
-    dominant &= known
-    plain = Crowd(held, starts - first, likeness, known, dominant, dominant)
-    return replace(plain, known=plain.spread(known), dominant=plain.spread(dominant))
+    return Crowd(rows, index, likeness, known, dominant & known)

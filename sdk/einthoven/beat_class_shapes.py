@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from einthoven import beat_class_rows as lines
 from einthoven import beat_class_waves as waves
-from einthoven.beat_class_rows import ALIKE, Crowd, Rows, Scalar
+from einthoven.beat_class_rows import ALIKE, Crowd, Rows
 from einthoven.beat_class_times import Numbers, contrast, mean_of, row_sums, share
 from einthoven.beat_class_waves import LAGS, P_WAVE, QRS, QRS_BEFORE, UNIT
 from einthoven.beat_features import LIMIT
@@ -67,13 +66,11 @@ class _Dominant:
 
 
 def _dominant(crowd: Crowd, own: Rows) -> _Dominant:
-    template = np.rint(_sums(crowd) / np.maximum(row_sums(crowd.dominant_of), 1)[:, None])
-    none = ~crowd.dominant_of.any(axis=1)
-    spread = crowd.spread
-    if none.any():  # at the beginning: a beat stands for itself
-        template, none = spread(template), spread(none)
-        template[none] = own.waves[none]
-        spread = _as_it_is
+    n = np.maximum(row_sums(crowd.dominant), 1)[:, None]
+    total = _sums(crowd)
+    template = np.rint(total / n)
+    none = ~crowd.dominant.any(axis=1)
+    template[none] = own.waves[none]
     peak = template[:, _NEAR_PEAK]
     sign = np.copysign(1.0, peak[np.arange(len(peak)), np.abs(peak).argmax(axis=1)])[:, None]
     complexes = template[:, COMPLEX]
@@ -81,28 +78,21 @@ def _dominant(crowd: Crowd, own: Rows) -> _Dominant:
     length = np.sqrt(np.maximum(row_sums(centred * centred)[:, None], 1))
     unit = np.rint(centred * UNIT / length).astype(np.float32)[:, :, None]
     height = np.maximum(complexes.max(axis=1) - complexes.min(axis=1), LEAST_HEIGHT_UV)
-    upright = template * sign
-    of_windows = upright, unit, sign, height, template, levelled(upright[:, P_WAVE])
-    upright, unit, sign, height, template, p_usual = (spread(values) for values in of_windows)
-    wave = own.waves * sign
-    return _Dominant(upright, wave, unit, sign, height, template, levelled(wave[:, P_WAVE]), p_usual)
-
-
-def _as_it_is(values: NDArray[Scalar]) -> NDArray[Scalar]:
-    return values
+    wave, upright = own.waves * sign, template * sign
+    p_waves = levelled(wave[:, P_WAVE]), levelled(upright[:, P_WAVE])
+    return _Dominant(upright, wave, unit, sign, height, template, *p_waves)
 
 
 def _sums(crowd: Crowd) -> Numbers:
-    """Sum of the dominant waves, [windows, WAVE]: exact in float32, being at most 24 waves below 2**15."""
-    n, width = crowd.dominant_of.shape
+    """Sum of the dominant waves, [k, WAVE]: exact in float32, being at most 24 waves below 2**15."""
+    n = len(crowd.index)
     total = np.empty((n, waves.WAVE))
     for start in range(0, n, SUM_STEP):
-        chosen = crowd.dominant_of[start : start + SUM_STEP]
-        k = len(chosen)
-        weights = np.zeros(k * (k + width), np.float32)
-        as_strided(weights, (k, width), (4 * (k + width + 1), 4))[:] = chosen  # a band: row i begins at column i
-        waves_held = crowd.rows.waves[start : start + k + width - 1]
-        total[start : start + k] = weights.reshape(k, k + width)[:, :-1] @ waves_held
+        index = crowd.index[start : start + SUM_STEP]
+        first = int(index[0, 0])
+        weights = np.zeros((len(index), int(index[-1, -1]) + 1 - first), np.float32)
+        np.put_along_axis(weights, index - first, crowd.dominant[start : start + SUM_STEP].astype(np.float32), axis=1)
+        total[start : start + SUM_STEP] = weights @ crowd.rows.waves[first : first + weights.shape[1]]
     return total
 
 
