@@ -39,7 +39,7 @@ from einthoven_conversion.beats.network import quantize
 from einthoven_conversion.errors import TrainingFailed
 
 TABLES_VERSION: Final = 1
-FOLDS: Final = 22
+FOLDS: Final = 11
 OFFSETS: Final = tuple((n, 0.0, v) for n, v in product((0.0, 0.5, 1.0, 1.5), repeat=2))
 """What may be added to the logits of N, S, V, in units of 1. Few, since each is chosen on 20 people."""
 TEMPERATURES: Final = np.exp(np.linspace(-0.7, 1.4, 43))
