@@ -49,7 +49,7 @@ from einthoven_models import read_resource
 
 MODEL_VERSION = "2.0.0"
 VERDICT_PART = "verdict.json"
-SELF_TEST_STEPS = 12
+SELF_TEST_STEPS = 64
 INPUT_NAMES = ("signal", "signal_state", "state")
 OUTPUT_NAMES = ("logits", "signal_state_out", "state_out")
 
