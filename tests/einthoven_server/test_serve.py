@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
@@ -65,7 +66,8 @@ def process(tmp_path: Path) -> Iterator[Process]:
     if process.process is not None and process.process.poll() is None:
         process.end(signal.SIGTERM)
     for worker in _workers(tmp_path / "data" / "postgres"):
-        os.kill(worker, signal.SIGQUIT)
+        with suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGQUIT)
 
 
 def site_of(ready: dict[str, str], data: Path, http: aiohttp.ClientSession) -> Site:
