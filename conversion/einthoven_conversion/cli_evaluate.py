@@ -27,7 +27,7 @@ from einthoven_conversion.errors import DependencyMissing, OptionRefused
 from einthoven_conversion.evaluate import class_table, figures, machine, noise_figures
 from einthoven_conversion.noisy_records import TEST_PIECES, electrode_motion
 from einthoven_conversion.recipe import RHYTHM_RECIPE
-from einthoven_conversion.scoring import Scores, score_records
+from einthoven_conversion.scoring import score_records
 from einthoven_conversion.training_records import record_ids_digest
 
 DEFAULT_DATA = Path("../shared/data")
@@ -110,11 +110,10 @@ def _rhythms(
     def report(done: int, total: int) -> None:
         _err.print(f"{done} of {total} records", end="\r")
 
+    # Before the minutes of scoring: without noise there is nothing to add.
+    alters = {level: electrode_motion(data, records, model.coefficients, TEST_PIECES, level) for level in noise}
     scores = score_records(model, runner, folder, records, report)
-    noisy: dict[int, Scores] = {}
-    for snr_db in noise:
-        alter = electrode_motion(data, records, model.coefficients, TEST_PIECES, snr_db)
-        noisy[snr_db] = score_records(model, runner, folder, records, report, alter)
+    noisy = {level: score_records(model, runner, folder, records, report, alter) for level, alter in alters.items()}
     seen = model.manifest.recipe.get("records", {}).get("record_ids_sha256") == record_ids_digest(records)
     note = "the model was trained on these very records; see the cross-validated figures in its card" if seen else ""
     return figures(dataset, scores, note=note) + noise_figures(dataset, scores, noisy, note), class_table(scores)

@@ -61,6 +61,9 @@ def test_evaluate_for_people(make_dataset: MakeDataset) -> None:
         (("--data", "/no/such/folder"), 2, "--data"),
         (("--data", "/no/such/folder", "--dataset", "iris"), 2, "cinc2017"),
         (("--model", "/no/such/folder", "--data", "DATA"), 4, "can't be read"),
+        (("--noise", "6", "--data", "DATA"), 2, "nstdb_noise"),
+        (("--dataset", "mitdb", "--noise", "6", "--data", "DATA"), 2, "for rhythms"),
+        (("--dataset", "mitdb", "--data", "DATA"), 2, "mitdb"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(
