@@ -13,7 +13,18 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from einthoven.analysis import MAX_RATE_BPM, MERGED_WINDOWS, MIN_RATE_BPM, Observed, Runner, decide, observe_record
+from einthoven.analysis import (
+    MAX_RATE_BPM,
+    MERGED_WINDOWS,
+    MIN_RATE_BPM,
+    MIN_STEPS,
+    MIN_USABLE_PERCENT,
+    Observed,
+    Runner,
+    WindowAnalysis,
+    decide,
+    observe_record,
+)
 from einthoven.model_manifest import CLASSES, Model
 from einthoven.results import InconclusiveReason
 from einthoven.window_features import FEATURES, merged, window_features
@@ -97,25 +108,22 @@ def put(rows: Collected, position: int, model: Model, windows: Sequence[Observed
     view = merged([window.view for window in windows[:MERGED_WINDOWS]])
     rows.features[position] = window_features(view)
     rows.means[position] = view.logits.sum(axis=0) // max(len(view.logits), 1)
-    rows.gated[position] = _gate(verdict.n_steps, len(verdict.steps), verdict.usable_s, verdict.seconds, verdict)
+    rows.gated[position] = _gate(verdict)
     rows.usable_permille[position] = verdict.usable_s * 1000 // max(verdict.seconds, 1)
     rows.rate_bpm[position] = verdict.heart_rate_bpm or 0
     rows.seconds[position] = verdict.seconds
     rows.inverted[position] = int(len(view.amplitudes_uv) > 0 and float(np.median(view.amplitudes_uv)) < 0)
 
 
-def _gate(counted: int, steps: int, usable_s: int, seconds: int, verdict: object) -> int:
+def _gate(verdict: WindowAnalysis) -> int:
     """As ``einthoven.analysis``, for all that does not depend on the tables."""
-    from einthoven.analysis import MIN_STEPS, MIN_USABLE_PERCENT, WindowAnalysis
-
-    assert isinstance(verdict, WindowAnalysis)
-    rate = verdict.heart_rate_bpm
+    steps, counted, rate = len(verdict.steps), verdict.n_steps, verdict.heart_rate_bpm
     if steps < MIN_STEPS:
         return InconclusiveReason.TOO_SHORT
     if (
         counted < MIN_STEPS
         or counted * 100 < steps * MIN_USABLE_PERCENT
-        or usable_s * 100 < seconds * MIN_USABLE_PERCENT
+        or verdict.usable_s * 100 < verdict.seconds * MIN_USABLE_PERCENT
     ):
         return InconclusiveReason.POOR_SIGNAL
     if rate is not None and not MIN_RATE_BPM <= rate <= MAX_RATE_BPM:

@@ -27,7 +27,6 @@ from einthoven.verdict import Verdict, run_forest
 from einthoven.verdict_tables import (
     CLASSES,
     SCHEMA,
-    Forest,
     Outlyingness,
     PredictionSets,
     Trees,
@@ -220,10 +219,3 @@ def judge(fitted: Sequence[Fitted], rows: Collected) -> Judged:
         judged.in_set[i, list(opinion.prediction_set)] = True
         judged.outlyingness[i] = opinion.outlyingness
     return judged
-
-
-def forest_of(tables: VerdictTables) -> Forest:
-    """The trees of tables."""
-    from einthoven.verdict_tables import unpack_forest
-
-    return unpack_forest(tables.trees)
