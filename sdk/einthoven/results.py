@@ -91,7 +91,7 @@ class WindowResult:
         quality: Union of the quality flags seen.
         rhythm: Most likely class, also when the tier is inconclusive.
         confidence_permille: Calibrated probability of ``rhythm`` in 1/1000; its n is in the model card.
-        logits: Pooled integer logits, one for each of N, A, O, ~ (see ``einthoven.analysis``).
+        logits: Calibrated integer logits in 1/1024 octave, one for each of N, A, O, ~ (see ``einthoven.verdict``).
         tier: Risk tier.
         reason: Why the tier is inconclusive, else ``NONE``.
         model_digest: SHA-256 of the model's manifest, which names all that decides; 32 bytes.

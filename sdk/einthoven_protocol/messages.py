@@ -29,7 +29,7 @@ class ResultRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):  # thousan
         quality: Quality flags seen.
         rhythm: Rhythm class.
         confidence_permille: Calibrated probability of the class, 0-1000.
-        logits: Pooled integer logits of N, A, O, ~.
+        logits: Calibrated integer logits of N, A, O, ~; their unit is the model's.
         tier: Risk tier.
         reason: Inconclusive reason, 0 for none.
         model_digest: SHA-256 of the model's manifest, which names all that decides; 32 bytes.
