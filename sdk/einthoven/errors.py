@@ -17,7 +17,9 @@
     │   ├── KeyUnavailable         no key, or a key file that others can read
     │   ├── StoreTooNew            written by a newer version
     │   ├── StoreUnsafe            the SQLCipher build is not one to trust with data
+    │   ├── StoreBusy              more calls wait than are taken on
     │   └── StoreIOError           disk full, read-only, I/O error
+    │       └── StoreDamaged       bytes that are not what was written
     ├── EnrolmentError
     │   ├── CodeInvalid            not an enrolment code, expired, used or refused
     │   └── NotEnrolled            this store belongs to no server yet
@@ -126,8 +128,16 @@ class StoreUnsafe(StoreError):
     """The SQLCipher build at hand is not one to trust with data."""
 
 
+class StoreBusy(StoreError):
+    """More calls wait for the store than are taken on; this one was not."""
+
+
 class StoreIOError(StoreError):
     """Disk full, read-only, or an I/O error."""
+
+
+class StoreDamaged(StoreIOError):
+    """Bytes that are not what was written; what is whole can still be had (``repair``)."""
 
 
 class EnrolmentError(EinthovenError):

@@ -10,13 +10,25 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequenc
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from einthoven.events import SensorEvent
 from einthoven.results import WindowResult
+from einthoven.store_events import StoreEvent
+from einthoven.store_values import (
+    AuditAction,
+    AuditEntry,
+    BeatRun,
+    CheckReport,
+    Quarantined,
+    RetentionPolicy,
+    RetentionReport,
+    StoredResult,
+    StoreStats,
+)
 from einthoven_protocol.messages import (
     AnnotationRow,
     Cursor,
@@ -30,6 +42,8 @@ from einthoven_protocol.messages import (
 
 MISSING_UV = -(2**31)
 """Stands for a sample that was never received, in int32 microvolts."""
+MAX_ANCHOR_RECORD_BYTES = 256
+"""Bytes of an anchor's record."""
 
 
 class Clock(Protocol):
@@ -41,7 +55,42 @@ class Clock(Protocol):
 
 
 class KeyProvider(Protocol):
-    """Holds the store's data key."""
+    """Holds the wrapping key of a store: what opens its data key. It lies outside the store's file and its backups."""
+
+    @property
+    def destroy_is_final(self) -> bool:
+        """Whether after ``destroy`` nobody can make the wrapping key again, whatever they remember or kept."""
+        ...
+
+    def wrap(self, data_key: bytes, store_id: bytes) -> bytes:
+        """Encrypt a 32-byte data key for one store; makes the wrapping key on first use where that is allowed.
+
+        Raises:
+            KeyUnavailable: There is no wrapping key, or it may not be used.
+        """
+        ...
+
+    def unwrap(self, wrapped: bytes, store_id: bytes) -> bytes:
+        """Return the 32-byte data key.
+
+        Raises:
+            KeyUnavailable: There is no wrapping key, or it may not be used.
+            WrongKey: It was not wrapped by this key, not for this store, or its bytes are damaged.
+        """
+        ...
+
+    def destroy(self) -> None:
+        """Forget the wrapping key for good: nothing that it wrapped can be opened again. Twice is allowed.
+
+        Raises:
+            KeyUnavailable: It could not be destroyed.
+        """
+        ...
+
+
+@runtime_checkable
+class HoldsRawKey(Protocol):
+    """A provider whose key itself encrypted stores of version 1; such a store is adopted when it is opened."""
 
     def load(self) -> bytes:
         """Return the 32-byte key.
@@ -49,6 +98,58 @@ class KeyProvider(Protocol):
         Raises:
             KeyUnavailable: There is none, or others can read it.
         """
+        ...
+
+
+class Vault(Protocol):
+    """Small secrets by name in the platform's own keeping (OS keyring, Keychain)."""
+
+    def get(self, name: str) -> bytes | None:
+        """The secret of this name.
+
+        Raises:
+            KeyUnavailable: The vault is locked, or not to be had.
+        """
+        ...
+
+    def put(self, name: str, secret: bytes) -> None:
+        """Keep a secret, in place of what was there; durable on return.
+
+        Raises:
+            KeyUnavailable: See ``get``.
+        """
+        ...
+
+    def delete(self, name: str) -> None:
+        """Forget a secret; one that is not there is no error.
+
+        Raises:
+            KeyUnavailable: See ``get``.
+        """
+        ...
+
+
+class Anchor(Protocol):
+    """One small record outside the store's file, by which a file that was turned back is known.
+
+    Every method may raise ``StoreIOError``.
+    """
+
+    def read(self) -> bytes | None:
+        """The record that was written last and is whole; ``None`` if there is none."""
+        ...
+
+    def write(self, record: bytes, *, durable: bool) -> None:
+        """Keep a record in place of the last; a crash leaves one or the other.
+
+        Args:
+            record: ``MAX_ANCHOR_RECORD_BYTES`` at most.
+            durable: On return it survives a power cut; otherwise, a crash of the process.
+        """
+        ...
+
+    def destroy(self) -> None:
+        """Remove every trace. Twice is allowed."""
         ...
 
 
@@ -171,11 +272,14 @@ class Pending:
     """What waits to be sent.
 
     Attributes:
+        epoch: Epoch of ``results``: the oldest in which something waits, so not always the current one. With no
+            results, a question how far the server has that epoch.
         results: Contiguous results from the first unacknowledged counter.
         segment_digests: One for each of ``results``, 32 bytes.
         annotations: Own annotations written since they were last acknowledged.
     """
 
+    epoch: int
     results: tuple[ResultRow, ...]
     segment_digests: tuple[bytes, ...]
     annotations: tuple[AnnotationRow, ...]
@@ -188,9 +292,10 @@ class SyncState:
     Attributes:
         epoch: Epoch that new rows are written in, from 1.
         acknowledged: Highest acknowledged counter of this epoch.
+        last_counter: Highest counter given in this epoch.
         cursor: How far the server's feed was read.
         digest: Over all rows that the server is known to hold (see ``ExchangeResponse.digest``).
-        waiting: Rows not yet acknowledged (results and annotations).
+        waiting: Rows not yet acknowledged (results of all epochs, and annotations).
         refused: Verdicts other than accepted and duplicate, oldest first.
         last_exchange_ms: UTC of the last successful exchange, ms; ``None`` before the first.
         last_digest_equal: Whether that exchange ended with equal digests.
@@ -198,6 +303,7 @@ class SyncState:
 
     epoch: int
     acknowledged: int
+    last_counter: int
     cursor: Cursor
     digest: Digest
     waiting: int
@@ -206,25 +312,16 @@ class SyncState:
     last_digest_equal: bool | None
 
 
-@dataclass(frozen=True, slots=True)
-class StoreStats:
-    """Counts for a status line."""
-
-    results: int
-    annotations: int
-    segments: int
-    segment_bytes: int
-    file_bytes: int
-
-
 class Store(Protocol):
-    """The device's encrypted store. One writer; every method is one transaction, all or nothing.
+    """The device's encrypted store. One writer, many readers; every method is one transaction, all or nothing.
 
-    Every method may raise ``StoreIOError``.
+    Every method may raise ``StoreIOError``, and ``StoreDamaged`` where it meets bytes that are not what was written.
     """
 
-    def append_window(self, result: WindowResult, segment: Segment) -> WindowResult:
-        """Keep a verdict and its signal; durable on return.
+    def append_window(self, result: WindowResult, segment: Segment, beats: BeatRun | None = None) -> WindowResult:
+        """Keep a verdict, its signal and the beats found meanwhile; durable on return.
+
+        Where the disk is full, the oldest raw signals make room (``ContentDropped``).
 
         Returns:
             ``result`` with its counter set to the next one of this epoch.
@@ -234,20 +331,59 @@ class Store(Protocol):
         """
         ...
 
-    def results(self, *, first_counter: int = 1, limit: int = 1_000) -> Sequence[WindowResult]:
-        """Results of the current epoch in order of counter."""
+    def append_windows(self, windows: Sequence[tuple[WindowResult, Segment]]) -> list[WindowResult]:
+        """Keep several verdicts and their signals, all or none; durable on return.
+
+        Raises:
+            ValueError: One of the verdicts does not belong to its segment.
+        """
         ...
 
-    def result(self, counter: int) -> WindowResult | None:
-        """One result of the current epoch."""
+    def append_results(self, results: Sequence[WindowResult]) -> range:
+        """Keep verdicts whose signal is not to be kept, all or none; durable on return.
+
+        Returns:
+            The counters given to them, in order.
+
+        Raises:
+            ValueError: One of them does not fit its row, or there are more than ``MAX_ROWS_PER_CALL``.
+        """
+        ...
+
+    def append_beats(self, beats: BeatRun) -> None:
+        """Keep beats that no window brings along; durable on return."""
+        ...
+
+    def results(self, *, first_counter: int = 1, limit: int = 1_000) -> Sequence[WindowResult]:
+        """Results of the current epoch in order of counter; those that are damaged or were dropped are left out."""
+        ...
+
+    def results_between(self, first_ms: int, last_ms: int, *, limit: int = 1_000) -> Sequence[StoredResult]:
+        """Results of all epochs that start in [first_ms, last_ms], in order of (start, epoch, counter)."""
+        ...
+
+    def result(self, counter: int, *, epoch: int | None = None) -> WindowResult | None:
+        """One result of an epoch, the current one if none is given.
+
+        Raises:
+            StoreDamaged: It is not what was written.
+        """
         ...
 
     def segment(self, digest: bytes) -> Segment | None:
         """The signal with this SHA-256, checked against it after reading.
 
         Raises:
-            StoreIOError: The stored bytes are damaged.
+            StoreDamaged: The stored bytes are damaged.
         """
+        ...
+
+    def acknowledge_segments(self, digests: Sequence[bytes]) -> int:
+        """Note that the server holds these signals; return how many of them are here and were not noted before."""
+        ...
+
+    def beats(self, first_ms: int, last_ms: int, *, limit: int = 1_000) -> Sequence[BeatRun]:
+        """Runs of beats that overlap [first_ms, last_ms], in order of their start."""
         ...
 
     def annotate(self, row: AnnotationRow) -> AnnotationRow:
@@ -283,6 +419,34 @@ class Store(Protocol):
 
     def stats(self) -> StoreStats:
         """Counts and sizes."""
+        ...
+
+    def retain(self, policy: RetentionPolicy, *, at_ms: int) -> RetentionReport:
+        """Drop what the policy no longer wants kept and the server has acknowledged (see ``retention``)."""
+        ...
+
+    def check(self) -> CheckReport:
+        """Read everything and say what is not as it was written; changes nothing."""
+        ...
+
+    def quarantined(self) -> Sequence[Quarantined]:
+        """What was found damaged and is no longer part of the store, oldest first."""
+        ...
+
+    def record(self, action: AuditAction, subject: str = "", *, at_ms: int) -> AuditEntry:
+        """Append to the local audit trail.
+
+        Raises:
+            ValueError: The subject is over ``MAX_SUBJECT_CHARS``.
+        """
+        ...
+
+    def audit_trail(self, *, first_seq: int = 1, limit: int = 1_000) -> Sequence[AuditEntry]:
+        """Entries of the local audit trail in order."""
+        ...
+
+    def take_events(self) -> list[StoreEvent]:
+        """What happened to the store since the last call, oldest first: nothing that was lost goes unsaid."""
         ...
 
     def close(self) -> None:
