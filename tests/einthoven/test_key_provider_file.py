@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import stat
 from pathlib import Path
 
 import pytest
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from einthoven.errors import KeyUnavailable
+from einthoven.errors import KeyUnavailable, WrongKey
 from einthoven.file_lock import FileLock
 from einthoven.key_provider_file import FileKeyProvider
-from einthoven.keys import raw_key_literal
+from einthoven.keys import StaticKeyProvider, associated_data, raw_key_literal
+
+DATA_KEY = bytes(range(100, 132))
+STORE_ID = bytes(range(16))
 
 
 def mode_of(path: Path) -> int:
@@ -76,8 +82,9 @@ def test_a_symbolic_link_a_folder_and_a_pipe_are_refused(tmp_path: Path) -> None
     os.mkfifo(tmp_path / "pipe", 0o600)
 
     for name, why in (("link", "symbolic link"), ("folder", "not a regular file"), ("pipe", "not a regular file")):
-        with pytest.raises(KeyUnavailable, match=why):
-            FileKeyProvider(tmp_path / name, create=True).load()
+        for create in (True, False):
+            with pytest.raises(KeyUnavailable, match=why):
+                FileKeyProvider(tmp_path / name, create=create).load()
 
 
 def test_a_dangling_link_does_not_make_a_key_elsewhere(tmp_path: Path) -> None:
@@ -137,3 +144,102 @@ def test_somebody_who_holds_the_lock_for_ever_is_not_waited_for_for_ever(tmp_pat
 
 def test_the_literal_is_hexadecimal_only() -> None:
     assert raw_key_literal(b"\"';" + bytes(range(29))) == "x'22273b" + bytes(range(29)).hex() + "'"
+
+
+def test_the_first_wrap_makes_the_file_and_unwrapping_never_does(tmp_path: Path) -> None:
+    wrapped = FileKeyProvider(tmp_path / "key", create=True).wrap(DATA_KEY, STORE_ID)
+    assert FileKeyProvider(tmp_path / "key").unwrap(wrapped, STORE_ID) == DATA_KEY
+    (tmp_path / "key").unlink()
+
+    with pytest.raises(KeyUnavailable, match="there is no key file"):
+        FileKeyProvider(tmp_path / "key", create=True).unwrap(wrapped, STORE_ID)
+    with pytest.raises(KeyUnavailable, match="there is no key file"):
+        FileKeyProvider(tmp_path / "key").wrap(DATA_KEY, STORE_ID)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_key_file_of_version_1_wraps_but_its_bytes_are_not_the_cipher_s_key(tmp_path: Path) -> None:
+    """They encrypted the store itself; one key, one purpose."""
+    key = FileKeyProvider(tmp_path / "key", create=True).load()
+    wrapped = FileKeyProvider(tmp_path / "key").wrap(DATA_KEY, STORE_ID)
+    header, nonce, ciphertext = wrapped[:2], wrapped[2:14], wrapped[14:]
+
+    with pytest.raises(InvalidTag):
+        AESGCM(key).decrypt(nonce, ciphertext, associated_data(header, STORE_ID))
+    with pytest.raises(WrongKey):
+        StaticKeyProvider(DATA_KEY).unwrap(wrapped, STORE_ID)
+    assert StaticKeyProvider(key).unwrap(wrapped, STORE_ID) == DATA_KEY
+
+
+def test_a_destroyed_key_is_overwritten_and_gone_with_what_a_crash_left(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    key = FileKeyProvider(path, create=True).load()
+    prepared = tmp_path / "key.new"
+    prepared.write_bytes(b"half a key")
+    with path.open("rb") as first, prepared.open("rb") as second:
+        FileKeyProvider(path).destroy()
+
+        left = first.read() + second.read()
+
+    assert list(tmp_path.iterdir()) == []
+    assert key not in left
+    assert b"half" not in left
+
+
+def test_a_destroyed_key_is_made_again_by_a_new_provider_only(tmp_path: Path) -> None:
+    provider = FileKeyProvider(tmp_path / "key", create=True)
+    key = provider.load()
+    provider.destroy()
+
+    with pytest.raises(KeyUnavailable, match="was destroyed"):
+        provider.load()
+
+    assert FileKeyProvider(tmp_path / "key", create=True).load() != key
+
+
+def test_a_key_that_others_could_read_can_be_destroyed(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    FileKeyProvider(path, create=True).load()
+    path.chmod(0o644)
+
+    FileKeyProvider(path).destroy()
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_slip_in_the_name_destroys_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "thesis").write_bytes(b"years of work")
+    (tmp_path / "folder").mkdir()
+    FileKeyProvider(tmp_path / "key", create=True).load()
+    (tmp_path / "link").symlink_to(tmp_path / "key")
+    (tmp_path / "key.new").write_bytes(b"somebody else's, and longer than a key is")
+
+    for name, why in (("thesis", "13 bytes"), ("folder", "regular file"), ("link", "symbolic link"), ("key", "bytes")):
+        with pytest.raises(KeyUnavailable, match=why):
+            FileKeyProvider(tmp_path / name).destroy()
+
+    assert (tmp_path / "thesis").read_bytes() == b"years of work"
+    assert (tmp_path / "key.new").read_bytes().startswith(b"somebody")
+    assert not (tmp_path / "key").exists()
+
+
+def test_there_is_nothing_to_destroy_where_there_is_no_folder(tmp_path: Path) -> None:
+    FileKeyProvider(tmp_path / "none" / "key").destroy()
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_key_that_can_not_be_overwritten_is_said_to_be_there_still(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    key = FileKeyProvider(path, create=True).load()
+    provider = FileKeyProvider(path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        with pytest.raises(KeyUnavailable, match="can't be destroyed"):
+            provider.destroy()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    assert provider.load() == key
