@@ -22,13 +22,20 @@ RHYTHM_CODES = ("", "N", "A", "O", "~")
 
 
 def annotate(
-    store: Store, counter: int, *, rhythm: str | None = None, comment: str | None = None, clock: Clock | None = None
+    store: Store,
+    counter: int,
+    *,
+    epoch: int | None = None,
+    rhythm: str | None = None,
+    comment: str | None = None,
+    clock: Clock | None = None,
 ) -> AnnotationRow:
-    """Say something of one result of the current epoch.
+    """Say something of one result.
 
     Args:
         store: An enrolled device's store.
         counter: The result.
+        epoch: The one it was written in (``StoredResult.epoch``); the current one, if not given.
         rhythm: One of ``RHYTHM_CODES``; kept as it is, if not given.
         comment: Free text; kept as it is, if not given.
         clock: Tells now; the system's, if not given.
@@ -51,9 +58,11 @@ def annotate(
             "the comment is too long or holds characters that can't be kept",
             f"use at most {limits.MAX_COMMENT_CHARACTERS} characters of text",
         )
-    if store.result(counter) is None:
+    if epoch is None:
+        epoch = store.sync_state().epoch
+    if store.result(counter, epoch=epoch) is None:
         raise InputError(f"there is no result {counter}", "see `einthoven status` for how many there are")
-    target = ResultId(identity.device_alias, store.sync_state().epoch, counter)
+    target = ResultId(identity.device_alias, epoch, counter)
     mine = next((row for row in store.annotations(target) if row.author == identity.device_id), None)
     before = mine or AnnotationRow(
         target=target, author=identity.device_id, rhythm=Register("", 0), comment=Register("", 0)

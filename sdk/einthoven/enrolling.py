@@ -7,7 +7,8 @@ Invariants:
        names.
     2. The key pair is stored before it is announced: an enrolment that was cut off is finished by running it again
        with the same code.
-    3. A failed enrolment leaves an existing identity as it was.
+    3. An enrolment that failed leaves an existing identity as it was; one that was cut off while it was being stored
+       leaves none, and is finished as in 2.
 """
 
 from __future__ import annotations

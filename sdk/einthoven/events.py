@@ -12,6 +12,7 @@ from fractions import Fraction
 from einthoven.errors import StoreError
 from einthoven.results import BeatClass, Quality, Rhythm, RiskTier, WindowResult
 from einthoven.risk import Evidence
+from einthoven.store_events import StoreEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,4 +316,4 @@ SensorEvent = SensorChanged | PacketsDropped | PacketRefused
 SignalEvent = BeatDetected | SecondAssessed | QualityChanged
 """What the signal itself says; each comes some seconds after its time."""
 
-Event = SecondAnalyzed | SignalEvent | WindowAnalyzed | RiskEvent | TimeEvent | SensorEvent | StoreFailed
+Event = SecondAnalyzed | SignalEvent | WindowAnalyzed | RiskEvent | TimeEvent | SensorEvent | StoreFailed | StoreEvent

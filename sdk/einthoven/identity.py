@@ -4,7 +4,9 @@ It deliberately never prints itself: ``repr`` shows the device id and nothing th
 
 Invariants:
     1. The signing key is made on the device and never leaves it.
-    2. An identity is stored whole or not at all.
+    2. An identity is stored whole or not at all: between a former one and the next there is none, so that nothing is
+       sent to a server by another's books.
+    3. What the patient wrote under a former identity is said again under the next (``store_rules``, R10).
 """
 
 from __future__ import annotations
@@ -17,8 +19,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from einthoven.errors import NotEnrolled, StoreIOError
 from einthoven.ports import Store
 from einthoven.store_rules import SYNC_KEY_SETTING
+from einthoven_protocol.messages import ResultId
 
 IDENTITY_SETTING: Final = "identity"
+FORMER_IDENTITY_SETTING: Final = "former_identity"
+"""Setting under which an identity is kept while another takes its place."""
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,9 +56,38 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def save_identity(store: Store, identity: Identity, sync_key: bytes) -> None:
-    """Keep an enrolment in the store; the identity last, so that it is there only when all is."""
+    """Keep an enrolment in the store; the identity last, so that it is there only when all is.
+
+    Cut off at any point, it is finished by doing it again.
+    """
+    present = _read(store, IDENTITY_SETTING)
+    if present is not None and present.device_id != identity.device_id:
+        store.put_setting(FORMER_IDENTITY_SETTING, msgspec.msgpack.encode(present))
+        store.put_setting(IDENTITY_SETTING, b"")
     store.put_setting(SYNC_KEY_SETTING, sync_key)
+    former = _read(store, FORMER_IDENTITY_SETTING)
+    if former is not None:
+        _say_again(store, former, identity)
     store.put_setting(IDENTITY_SETTING, msgspec.msgpack.encode(identity))
+    if former is not None:
+        store.put_setting(FORMER_IDENTITY_SETTING, b"")
+
+
+def _read(store: Store, name: str) -> Identity | None:
+    """An identity, if there is one that can be read."""
+    try:
+        return msgspec.msgpack.decode(store.setting(name) or b"", type=Identity)
+    except msgspec.MsgspecError:
+        return None
+
+
+def _say_again(store: Store, former: Identity, identity: Identity) -> None:
+    """Put the own words of a former identity in the outbox of this one, each where its result is now."""
+    for row in store.annotations():
+        target = row.target
+        if (row.author, target.device_alias) == (former.device_id, former.device_alias):
+            now = ResultId(identity.device_alias, target.epoch, target.counter)
+            store.annotate(msgspec.structs.replace(row, target=now, author=identity.device_id))
 
 
 def find_identity(store: Store) -> Identity | None:
@@ -63,7 +97,7 @@ def find_identity(store: Store) -> Identity | None:
         StoreIOError: It is there but can't be read.
     """
     raw = store.setting(IDENTITY_SETTING)
-    if raw is None:
+    if not raw:
         return None
     try:
         return msgspec.msgpack.decode(raw, type=Identity)

@@ -18,10 +18,8 @@ from einthoven.models import Model
 from einthoven.ports import Store
 from einthoven.results import WindowResult
 from einthoven.runner_litert import LiteRtRunner
+from einthoven.store_paging import all_results
 from einthoven.verdicts import window_result
-
-_BATCH = 500
-"""Results read from the store at a time."""
 
 
 class ReplayOutcome(StrEnum):
@@ -74,10 +72,7 @@ def replay(model: Model, store: Store, stored: WindowResult, *, runner: Runner |
 
 
 def replay_all(model: Model, store: Store, *, runner: Runner | None = None) -> Iterator[Replay]:
-    """Recompute every result of the current epoch, in order."""
+    """Recompute every result of all epochs, in order of their start."""
     runner = runner or LiteRtRunner(model)
-    first = 1
-    while batch := store.results(first_counter=first, limit=_BATCH):
-        for stored in batch:
-            yield replay(model, store, stored, runner=runner)
-        first = batch[-1].counter + 1
+    for stored in all_results(store):
+        yield replay(model, store, stored.result, runner=runner)

@@ -5,16 +5,17 @@ networking (``syncing``): it puts them in order.
 
 Invariants:
     1. A window's verdict and its signal are durable before its ``WindowAnalyzed`` event is returned. What the store
-       can't take is kept (``MAX_UNSAVED_WINDOWS`` at most), said in a ``StoreFailed`` event, and tried again.
+       can't take is kept (``MAX_UNSAVED_WINDOWS`` at most), said in a ``StoreFailed`` event, and tried again. Beats are
+       stored with the window that ends after them, in the same transaction.
     2. The events and results of a recording do not depend on how its samples were chunked, but for the order of events
        of different kinds.
     3. Beats and signal quality are found over the whole time line, not window by window.
     4. Each window starts from a fresh front end and model state, so its segment alone replays its result.
+    5. What happened to the store (``Store.take_events``) is passed on with the next window's events.
 """
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Iterable
 from dataclasses import replace
@@ -26,9 +27,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from einthoven.analysis import Runner, StepOutput, WindowAnalyzer, window_stop
+from einthoven.beat_collecting import collected
 from einthoven.clock import SystemClock
 from einthoven.errors import InputError, StoreError
 from einthoven.events import (
+    BeatDetected,
     Event,
     LineEnded,
     SecondAnalyzed,
@@ -36,6 +39,7 @@ from einthoven.events import (
     WindowAnalyzed,
 )
 from einthoven.models import Model
+from einthoven.off_the_loop import in_thread
 from einthoven.ports import Clock, Packet, Segment, Store
 from einthoven.resampling import ResamplerTable
 from einthoven.results import WindowResult
@@ -45,6 +49,7 @@ from einthoven.runner_litert import LiteRtRunner
 from einthoven.samples import as_microvolts
 from einthoven.signal_monitor import SignalMonitor
 from einthoven.signal_path import BLOCK_MS
+from einthoven.store_values import BeatRun
 from einthoven.timeline import NewLine, Placed, Run, Timeline
 from einthoven.verdicts import window_result
 
@@ -79,7 +84,8 @@ class Session:
         self._block_ms = block_ms
         self._monitor = SignalMonitor(model.coefficients, rate, self._table, block_ms)
         self._placed = 0
-        self._unsaved: list[tuple[WindowResult, Segment]] = []
+        self._beats: list[BeatDetected] = []
+        self._unsaved: list[tuple[WindowResult, Segment, BeatRun | None]] = []
         self._ended = self._closed = False
         self._lock = threading.Lock()
 
@@ -150,7 +156,7 @@ class Session:
 
     async def push_async(self, samples: ArrayLike, at: int | None = None) -> list[Event]:
         """As :meth:`push`, without blocking the event loop."""
-        return await asyncio.to_thread(self.push, samples, at)
+        return await in_thread(self.push, samples, at)
 
     def push_packet(self, packet: Packet) -> list[Event]:
         """Take a live sensor's packet, whatever its clock; :func:`einthoven.follow` does so off the event loop.
@@ -180,6 +186,7 @@ class Session:
                 self._ended = True
                 events += self._judged(self._monitor.finish(self._timeline.at_ms, self._timeline.rate_hz))
             events += self._finish_window() if self._collected_samples else self._save()
+            events += self._save_late_beats()
             events += self._risk.finish(self._timeline.at_ms(self._placed))
             failed = next((event for event in events if isinstance(event, StoreFailed)), None)
             if failed is not None:
@@ -201,7 +208,7 @@ class Session:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await asyncio.to_thread(self.close)
+        await in_thread(self.close)
 
     def _require_open(self) -> None:
         if self._closed:
@@ -267,24 +274,40 @@ class Session:
         self._collected = []
         self._collected_samples = 0
         self._analyzer = self._fresh_analyzer()
-        self._unsaved.append((window_result(self._model, analysis, segment, started_at_ms), segment))
+        result = window_result(self._model, analysis, segment, started_at_ms)
+        self._unsaved.append((result, segment, collected(self._beats)))
+        self._beats = []
         return self._save()
+
+    def _save_late_beats(self) -> list[Event]:
+        """Store beats that no window comes after; while windows wait, they wait as well."""
+        late = collected(self._beats)
+        if late is None or self._unsaved:
+            return []
+        try:
+            self._store.append_beats(late)
+        except StoreError as problem:
+            return [StoreFailed(int(late.at_ms[0]), problem, 0, 0)]
+        self._beats = []
+        return list(self._store.take_events())
 
     def _save(self) -> list[Event]:
         """Store what waits, oldest first; what the store refuses waits on, in bounded memory."""
         events: list[Event] = []
         while self._unsaved:
-            verdict, segment = self._unsaved[0]
+            verdict, segment, beats = self._unsaved[0]
             try:
-                result = self._store.append_window(verdict, segment)
+                result = self._store.append_window(verdict, segment, beats)
             except StoreError as problem:
                 dropped = len(self._unsaved) - MAX_UNSAVED_WINDOWS
                 del self._unsaved[: max(0, dropped)]
-                return [*events, StoreFailed(verdict.started_at_ms, problem, len(self._unsaved), max(0, dropped))]
+                failed = StoreFailed(verdict.started_at_ms, problem, len(self._unsaved), max(0, dropped))
+                return [*events, *self._store.take_events(), failed]
             del self._unsaved[0]
             events += [WindowAnalyzed(result), *self._risk.add(result)]
-        return events
+        return [*events, *self._store.take_events()]
 
     def _judged(self, events: list[Event]) -> list[Event]:
         """Events of the signal, and what they change of the risk."""
+        self._beats += [event for event in events if isinstance(event, BeatDetected)]
         return [*events, *self._risk.take(events)]

@@ -1,82 +1,91 @@
 """A ``Store`` in memory: for tests and for trying things out, gone when the process ends.
 
-It passes the same acceptance suite as ``store_sqlcipher`` and is its oracle, so it keeps its books the plain way:
-where the other counts incrementally, this one computes anew from everything it holds, each time. It deliberately
-encrypts nothing and is quadratic in places.
+It passes the same acceptance suite as ``store_sqlcipher`` and is its oracle, so it keeps its books the plain way
+(``store_memory_books``, ``store_memory_contents``,
+``store_memory_sync``): where the other counts incrementally, this one computes anew from
+everything it holds, each time. It deliberately encrypts nothing, is quadratic in places, and has no file that could be
+damaged or turned back.
 
 Invariants:
     1. Every method is all or nothing, and the store can be used from several threads.
+    2. What it gives out can't be changed through it, and what it was given can't be changed from outside.
 """
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-import numpy as np
-
+from einthoven import store_memory_contents as contents
+from einthoven import store_memory_retention, store_memory_sync
+from einthoven.beat_runs import check_beats
+from einthoven.clock import SystemClock
 from einthoven.errors import StoreIOError
-from einthoven.ports import Pending, Segment, StoreStats, SyncState
-from einthoven.result_rows import to_row
+from einthoven.ports import Clock, Pending, Segment, SyncState
 from einthoven.results import WindowResult
-from einthoven.segments import encode_segment, segment_digest
+from einthoven.store_events import StoreEvent
+from einthoven.store_memory_books import Books, read_only_beats
 from einthoven.store_rules import (
-    FIRST_EPOCH,
-    SYNC_KEY_SETTING,
+    Draw,
+    annotated_subject,
     annotation_row_bytes,
-    begins_new_history,
-    check_acknowledged,
+    changed_anything,
     check_limit,
+    check_result_count,
     check_setting,
     check_window,
-    checked_sync_key,
-    next_cursor,
-    refused_verdicts,
     result_row_bytes,
+    synced_subject,
 )
-from einthoven_protocol import digests
-from einthoven_protocol.limits import MAX_ANNOTATIONS_PER_EXCHANGE, MAX_RESULTS_PER_EXCHANGE
-from einthoven_protocol.merge import merge_annotation
-from einthoven_protocol.messages import (
-    AnnotationRow,
-    Cursor,
-    Digest,
-    ExchangeRequest,
-    ExchangeResponse,
-    ResultId,
-    RowVerdict,
+from einthoven.store_values import (
+    AuditAction,
+    AuditEntry,
+    BeatRun,
+    CheckReport,
+    Quarantined,
+    RetentionPolicy,
+    RetentionReport,
+    StoredResult,
+    StoreStats,
 )
-
-_Key = tuple[ResultId, str]
+from einthoven_protocol.messages import AnnotationRow, ExchangeRequest, ExchangeResponse, ResultId
 
 
 class MemoryStore:
     """The in-memory ``Store``.
 
+    Args:
+        max_windows: See Attributes.
+        max_signal_bytes: See Attributes.
+        clock: For the audit trail; the system's, if not given.
+        draw: Where a new epoch's number comes from (``store_rules.next_epoch``).
+
     Attributes:
         max_windows: Windows it takes before it says that the disk is full; ``None`` for no end. May be changed, as
             a person may free space.
+        max_signal_bytes: Stored bytes of raw signal that its disk takes; beyond, the oldest makes room.
     """
 
-    def __init__(self, *, max_windows: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        max_windows: int | None = None,
+        max_signal_bytes: int | None = None,
+        clock: Clock | None = None,
+        draw: Draw = secrets.randbelow,
+    ) -> None:
         self.max_windows = max_windows
+        self.max_signal_bytes = max_signal_bytes
+        self._clock = clock or SystemClock()
+        self._draw = draw
         self._lock = threading.RLock()
         self._closed = False
-        self._results: list[WindowResult] = []
-        self._segments: dict[bytes, Segment] = {}
-        self._settings: dict[str, bytes] = {}
-        self._local: dict[_Key, AnnotationRow] = {}
-        self._known: dict[_Key, AnnotationRow] = {}
-        self._own: set[_Key] = set()
-        self._refused: dict[int, RowVerdict] = {}
-        self._acknowledged = 0
-        self._cursor = Cursor(0, 0)
-        self._digest: Digest = digests.EMPTY
-        self._last_exchange_ms: int | None = None
-        self._last_digest_equal: bool | None = None
+        self._books = Books()
+        self._record(AuditAction.CREATED)
 
     def __enter__(self) -> Self:
         return self
@@ -86,121 +95,141 @@ class MemoryStore:
     ) -> None:
         self.close()
 
-    def append_window(self, result: WindowResult, segment: Segment) -> WindowResult:
+    def append_window(self, result: WindowResult, segment: Segment, beats: BeatRun | None = None) -> WindowResult:
         """See ``Store``."""
-        return self.append_windows([(result, segment)])[0]
+        if beats is not None:
+            check_beats(beats)
+        with self._open():
+            (stored,) = self.append_windows([(result, segment)])
+            if beats is not None:
+                self.append_beats(beats)
+            return stored
 
     def append_windows(self, windows: Sequence[tuple[WindowResult, Segment]]) -> list[WindowResult]:
-        """Keep several verdicts and their signals, all or none.
+        """See ``Store``."""
+        for result, segment in windows:
+            check_window(result, segment)
+            result_row_bytes(replace(result, counter=1))
+        with self._open():
+            books = self._books.copy()
+            if self.max_windows is not None and len(books.results) + len(windows) > self.max_windows:
+                raise StoreIOError("the disk is full", "free some space, then try again")
+            for result, segment in windows:
+                if result.segment_digest not in books.segments:
+                    store_memory_retention.keep_signal(books, result, segment, self.max_signal_bytes)
+            stored = [books.give_counter(result) for result, _ in windows]
+            self._books = books
+            return stored
+
+    def append_results(self, results: Sequence[WindowResult]) -> range:
+        """See ``Store``."""
+        check_result_count(results)
+        for result in results:
+            result_row_bytes(replace(result, counter=1))
+        with self._open():
+            first = self._books.epochs[self._books.epoch] + 1
+            for result in results:
+                self._books.give_counter(result)
+            return range(first, first + len(results))
+
+    def append_beats(self, beats: BeatRun) -> None:
+        """See ``Store``.
 
         Raises:
-            ValueError: One of the verdicts does not belong to its segment.
+            ValueError: The run is over a limit, see ``beat_runs.check_beats``.
         """
+        check_beats(beats)
         with self._open():
-            stored = []
-            for counter, (result, segment) in enumerate(windows, len(self._results) + 1):
-                check_window(result, segment)
-                stored.append(replace(result, counter=counter))
-                result_row_bytes(stored[-1])
-            if self.max_windows is not None and len(self._results) + len(stored) > self.max_windows:
-                raise StoreIOError("the disk is full", "free some space, then try again")
-            for _, segment in windows:
-                self._keep(segment)
-            self._results += stored
-            return stored
+            self._books.beats_given += 1
+            self._books.beats[self._books.beats_given] = read_only_beats(beats)
 
     def results(self, *, first_counter: int = 1, limit: int = 1_000) -> Sequence[WindowResult]:
         """See ``Store``."""
         check_limit(limit)
         with self._open():
-            return self._results[max(first_counter, 1) - 1 :][:limit]
+            return contents.read_results(self._books, first_counter, limit)
 
-    def result(self, counter: int) -> WindowResult | None:
+    def results_between(self, first_ms: int, last_ms: int, *, limit: int = 1_000) -> Sequence[StoredResult]:
+        """See ``Store``."""
+        check_limit(limit)
+        with self._open():
+            return contents.read_results_between(self._books, first_ms, last_ms, limit)
+
+    def result(self, counter: int, *, epoch: int | None = None) -> WindowResult | None:
         """See ``Store``."""
         with self._open():
-            return self._results[counter - 1] if 1 <= counter <= len(self._results) else None
+            return self._books.results.get((self._books.epoch if epoch is None else epoch, counter))
 
     def segment(self, digest: bytes) -> Segment | None:
         """See ``Store``."""
         with self._open():
-            return self._segments.get(digest)
+            kept = self._books.segments.get(digest)
+            return None if kept is None else kept.segment
+
+    def acknowledge_segments(self, digests: Sequence[bytes]) -> int:
+        """See ``Store``."""
+        with self._open():
+            segments = self._books.segments
+            new = {digest for digest in digests if digest in segments and not segments[digest].acknowledged}
+            for digest in new:
+                segments[digest] = replace(segments[digest], acknowledged=True)
+            return len(new)
+
+    def beats(self, first_ms: int, last_ms: int, *, limit: int = 1_000) -> Sequence[BeatRun]:
+        """See ``Store``."""
+        check_limit(limit)
+        with self._open():
+            return contents.read_beats(self._books, first_ms, last_ms, limit)
 
     def annotate(self, row: AnnotationRow) -> AnnotationRow:
-        """See ``Store``."""
+        """See ``Store``.
+
+        Raises:
+            InputError: The annotation is over the protocol's limits.
+        """
         annotation_row_bytes(row)
         with self._open():
-            key = (row.target, row.author)
-            self._own.add(key)
-            self._local[key] = _merged(self._local.get(key), row)
-            return self._local[key]
+            merged = store_memory_sync.put_local_annotation(self._books, row)
+            self._record(AuditAction.ANNOTATED, annotated_subject(row.target))
+            return merged
 
     def annotations(self, target: ResultId | None = None) -> Sequence[AnnotationRow]:
         """See ``Store``."""
         with self._open():
-            return [row for key, row in sorted(self._local.items()) if target in (None, key[0])]
+            return [row for key, row in sorted(self._books.local.items()) if target in (None, key[0])]
 
     def pending(self, *, limit: int) -> Pending:
         """See ``Store``."""
         check_limit(limit)
         with self._open():
-            results = self._results[self._acknowledged :][: min(limit, MAX_RESULTS_PER_EXCHANGE)]
-            return Pending(
-                results=tuple(to_row(result) for result in results),
-                segment_digests=tuple(result.segment_digest for result in results),
-                annotations=tuple(self._waiting_annotations()[: min(limit, MAX_ANNOTATIONS_PER_EXCHANGE)]),
-            )
+            return store_memory_sync.pending(self._books, limit)
 
     def apply_exchange(self, request: ExchangeRequest, response: ExchangeResponse, *, at_ms: int) -> SyncState:
         """See ``Store`` and the rules of ``store_rules``.
 
         Raises:
             NotEnrolled: There is no sync key.
-            SyncError: The server holds results of this device that are not here.
+            SyncError: The exchange is of an epoch that this store never had.
+            InputError: An annotation is over the protocol's limits.
         """
         with self._open():
-            key = checked_sync_key(self._settings.get(SYNC_KEY_SETTING))
-            check_acknowledged(response, len(self._results) if request.epoch == FIRST_EPOCH else None)
-            for row in (*request.annotations, *response.annotations):
-                annotation_row_bytes(row)
-            if begins_new_history(self._cursor, response):
-                self._acknowledged = min(self._acknowledged, response.acknowledged)
-                self._refused = {
-                    counter: was for counter, was in self._refused.items() if counter <= self._acknowledged
-                }
-                self._known.clear()
-            for counter, verdict in refused_verdicts(response).items():
-                if self._acknowledged < counter <= response.acknowledged:
-                    self._refused[counter] = verdict
-            self._acknowledged = max(self._acknowledged, response.acknowledged)
-            for row in (*request.annotations, *response.annotations):
-                name = (row.target, row.author)
-                self._known[name] = _merged(self._known.get(name), row)
-                self._local[name] = _merged(self._local.get(name), self._known[name])
-            self._cursor = next_cursor(self._cursor, request, response)
-            self._digest = self._digest_from_scratch(key, request.device_alias)
-            self._last_exchange_ms = at_ms
-            self._last_digest_equal = self._digest == response.digest
+            before, books = self.sync_state(), self._books.copy()
+            store_memory_sync.apply(books, request, response, self._draw, at_ms)
+            self._books = books
+            if changed_anything(before, self.sync_state()):
+                self._record(AuditAction.SYNCED, synced_subject(request, response))
             return self.sync_state()
 
     def sync_state(self) -> SyncState:
         """See ``Store``."""
         with self._open():
-            return SyncState(
-                epoch=FIRST_EPOCH,
-                acknowledged=self._acknowledged,
-                cursor=self._cursor,
-                digest=self._digest,
-                waiting=len(self._results) - self._acknowledged + len(self._waiting_annotations()),
-                refused=tuple(self._refused[counter] for counter in sorted(self._refused)),
-                last_exchange_ms=self._last_exchange_ms,
-                last_digest_equal=self._last_digest_equal,
-            )
+            return store_memory_sync.sync_state(self._books)
 
     def setting(self, name: str) -> bytes | None:
         """See ``Store``."""
         check_setting(name)
         with self._open():
-            return self._settings.get(name)
+            return self._books.settings.get(name)
 
     def put_setting(self, name: str, value: bytes) -> None:
         """See ``Store``.
@@ -210,47 +239,58 @@ class MemoryStore:
         """
         check_setting(name, value)
         with self._open():
-            self._settings[name] = bytes(value)
+            store_memory_sync.put_setting(self._books, name, bytes(value))
+            self._record(AuditAction.SETTING_CHANGED, name)
 
     def stats(self) -> StoreStats:
         """See ``Store``; there is no file."""
         with self._open():
-            return StoreStats(
-                results=len(self._results),
-                annotations=len(self._local),
-                segments=len(self._segments),
-                segment_bytes=sum(len(encode_segment(segment)) for segment in self._segments.values()),
-                file_bytes=0,
-            )
+            return contents.read_stats(self._books)
+
+    def retain(self, policy: RetentionPolicy, *, at_ms: int) -> RetentionReport:
+        """See ``Store``; the ceiling is held to the stored bytes of all content."""
+        with self._open():
+            books = self._books.copy()
+            report = store_memory_retention.retain(books, policy, at_ms)
+            self._books = books
+            return report
+
+    def check(self) -> CheckReport:
+        """See ``Store``; what can be wrong in memory is the audit trail and a signal's digest."""
+        with self._open():
+            return contents.check(self._books)
+
+    def quarantined(self) -> Sequence[Quarantined]:
+        """See ``Store``; always empty."""
+        with self._open():
+            return []
+
+    def record(self, action: AuditAction, subject: str = "", *, at_ms: int) -> AuditEntry:
+        """See ``Store``."""
+        with self._open():
+            return self._books.record(action, subject, at_ms)
+
+    def audit_trail(self, *, first_seq: int = 1, limit: int = 1_000) -> Sequence[AuditEntry]:
+        """See ``Store``."""
+        check_limit(limit)
+        with self._open():
+            return self._books.audit[max(first_seq, 1) - 1 :][:limit]
+
+    def take_events(self) -> list[StoreEvent]:
+        """See ``Store``."""
+        with self._open():
+            events = list(self._books.events)
+            self._books.events.clear()
+            return events
 
     def close(self) -> None:
         """See ``Store``."""
         self._closed = True
 
+    def _record(self, action: AuditAction, subject: str = "") -> None:
+        self._books.record(action, subject, self._clock.now_ms())
+
     def _open(self) -> threading.RLock:
         if self._closed:
             raise ValueError("the store is closed")
         return self._lock
-
-    def _keep(self, segment: Segment) -> None:
-        samples_uv = np.array(segment.samples_uv, dtype=np.int32)
-        samples_uv.flags.writeable = False
-        kept = Segment(segment.sampling_rate_hz, samples_uv)
-        self._segments.setdefault(segment_digest(kept), kept)
-
-    def _waiting_annotations(self) -> list[AnnotationRow]:
-        return [row for name, row in sorted(self._local.items()) if name in self._own and self._known.get(name) != row]
-
-    def _digest_from_scratch(self, key: bytes, device_alias: int) -> Digest:
-        digest = digests.EMPTY
-        for result in self._results[: self._acknowledged]:
-            if result.counter not in self._refused:
-                value = digests.result_sum(key, device_alias, FIRST_EPOCH, to_row(result))
-                digest = digests.add(digest, value)
-        for row in self._known.values():
-            digest = digests.add(digest, digests.annotation_sum(key, row))
-        return digest
-
-
-def _merged(mine: AnnotationRow | None, theirs: AnnotationRow) -> AnnotationRow:
-    return theirs if mine is None else merge_annotation(mine, theirs)

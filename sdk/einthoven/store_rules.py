@@ -3,41 +3,83 @@
 The adapters share the checks and the names here, and nothing else: how they keep their books is their own, so that the
 in-memory store can stand as the oracle of the encrypted one.
 
+A result *waits* if it is here and its counter is above the acknowledged mark of its epoch. Of those of the current
+epoch none is missing; a closed epoch may have holes (rows lost to damage), and any epoch one at its beginning (rows
+dropped by retention, which were acknowledged).
+
 Applying an exchange (``Store.apply_exchange``), rule by rule:
-    1. A counter's fate is decided once, when the acknowledged mark passes it: refused if the response has a verdict
-       for it that is neither accepted nor duplicate, held by the server otherwise. The mark moves back only by rule 6.
-    2. What the server acknowledges must be here. If it acknowledges more, this store was turned back: ``SyncError``,
-       and nothing is changed.
-    3. An annotation that was pushed or pulled is known to be held by the server, as the merge of all that was. It is
-       merged into the local one. One that was ever written here waits exactly as long as local and known differ, so
-       one that was changed again while the exchange was under way goes on waiting.
-    4. The cursor becomes the response's if the request went out from where the store stands; a pair that comes late
-       or twice can only move it forward.
-    5. The digest covers the results of rule 1 that the server holds, of all epochs, and the annotations of rule 3 as
-       the server is known to hold them.
-    6. A response from a new shard epoch is from a server that lost part of its history and says so. What it no longer
-       acknowledges waits again with its fate undecided, and of annotations it is known to hold only what this exchange
-       and later ones say. Words of others that it lost stay here, and are not this device's to send back.
+    R1. A counter's fate is decided once, when the acknowledged mark passes it: refused if the response has a verdict
+        for it that is neither accepted nor duplicate (but see R7), held by the server otherwise. The mark passes a
+        result only if this very request pushed it: what a server says of its own accord that it holds under a counter
+        may be another row. The mark moves back only by R6.
+    R2. If the server acknowledges more of the current epoch than was ever given here, this store was turned back: it
+        forks (``StoreForked``, ``SERVER_AHEAD``), and goes on in a new epoch. Of a closed epoch that is what to
+        expect. An epoch that this store never had: ``SyncError``, and nothing is changed.
+    R3. An annotation that was pushed or pulled is known to be held by the server, as the merge of all that was. It is
+        merged into the local one. One that was ever written here waits exactly as long as local and known differ, so
+        one that was changed again while the exchange was under way goes on waiting.
+    R4. The cursor becomes the response's if the request went out from where the store stands; a pair that comes late
+        or twice can only move it forward. In an exchange of an epoch that is not (or, by R2 and R7, no longer) the
+        current one it stays, or goes to the beginning of a new history (R6): a server does not send a device what it
+        wrote itself in the same epoch, and a store that was turned back has to hear that again.
+    R5. The digest covers the results that the server holds by R1, of all epochs, and the annotations of R3 as the
+        server is known to hold them. A result that retention dropped stays in it, until another sync key or alias
+        makes it be computed anew.
+    R6. A response from a new shard epoch is from a server that lost part of its history and says so. What it no longer
+        acknowledges of the request's epoch waits again with its fate undecided, and so do all results of the other
+        epochs, of which it did not speak (it will call those that it has duplicates). Of annotations it is known to
+        hold only what this exchange and later ones say. Words of others that it lost stay here, and are not this
+        device's to send back.
+    R7. A result refused as ``CONFLICTS_WITH_STORED`` was written under a counter that had been used before the store
+        was turned back. If that epoch is current, the store forks (``COUNTER_REUSED``). The result is given again: it
+        leaves its place and gets the next counter of the current epoch. This device's own annotations of it that the
+        server did not know before this exchange go with it; such a one that was pushed in this very request stays at
+        the old place too, for there the server has it now. The refusal is not kept.
+    R8. Where the result above the mark is missing and later ones wait, nothing can be pushed: a server takes no gap.
+        ``pending`` is then an empty question in that epoch. If the answer covers the hole, the mark moves to the end
+        of the hole, and what follows is pushed. If it does not (and is not from before the mark: R4's late pairs),
+        the server has nothing beyond the hole, and what waits in that epoch is given again as in R7, at most
+        ``MAX_GIVEN_AGAIN`` at a time, after a fork (``SERVER_BEHIND``) if the epoch is the current one.
+    R9. ``pending`` holds back an annotation of a result that waits itself: should its counter turn out to have been
+        used before (R7), the words would stand at a stranger's result. It costs a round trip.
+    R10. A device that is enrolled anew, which another sync key is the sign of, speaks to a server that knows nothing of
+        it. In the transaction that keeps the key everything begins anew: the marks of all epochs are 0, nothing is
+        refused, no annotation and no signal is known to be held, cursor, digest and last exchange are those of a fresh
+        store. What retention dropped is a hole (R8). Words that were written here stay, but are no longer this
+        device's to send: they have its former name as their author, and its former alias. Whoever keeps the new name
+        says them again under it (``identity.save_identity``).
+
+Counters that were given are never given twice. ``pending`` speaks of the oldest epoch in which a result waits, of the
+current one if none does.
+
+A store puts on its audit trail by itself: ``CREATED`` (the first entry), ``FORKED``, ``DROPPED`` (one for each kind and
+reason), ``SETTING_CHANGED``, ``ANNOTATED``, and ``SYNCED`` for an exchange that changed anything but its own time. All
+else is for a caller to ``record``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
-from einthoven.errors import InputError, NotEnrolled, SyncError
-from einthoven.ports import Segment
+from einthoven.errors import InputError, NotEnrolled, StoreIOError, SyncError
+from einthoven.ports import Segment, SyncState
 from einthoven.result_rows import to_row
 from einthoven.results import WindowResult
 from einthoven.segments import segment_digest
+from einthoven.store_events import ForkReason
+from einthoven.store_values import ContentKind, DropReason
 from einthoven_protocol.canonical import encode_annotation_row, encode_result_row
 from einthoven_protocol.errors import ProtocolError
-from einthoven_protocol.limits import SYNC_KEY_BYTES
+from einthoven_protocol.limits import MAX_EPOCH, SYNC_KEY_BYTES
 from einthoven_protocol.messages import (
     AnnotationRow,
     Cursor,
     ExchangeRequest,
     ExchangeResponse,
+    RejectReason,
+    ResultId,
     RowVerdict,
     VerdictCode,
 )
@@ -52,6 +94,13 @@ MAX_SETTING_BYTES: Final = 65_536
 """Bytes of a setting's value: settings are small, signals are segments."""
 MAX_ROWS_PER_CALL: Final = 100_000
 """Results or annotations that one call may ask for."""
+MAX_GIVEN_AGAIN: Final = 10_000
+"""Results that one exchange gives again by R8; the rest follows with the next."""
+EPOCH_STEP_RANGE: Final = 2**20
+"""A new epoch lies at most so many above the highest known: two restores of one backup hardly meet."""
+
+Draw = Callable[[int], int]
+"""Draws an integer of 0 to its argument - 1, like ``secrets.randbelow``."""
 
 _HELD_BY_SERVER: Final = (VerdictCode.ACCEPTED, VerdictCode.DUPLICATE)
 
@@ -114,6 +163,17 @@ def check_limit(limit: int) -> None:
         raise ValueError(f"limit must be 0 to {MAX_ROWS_PER_CALL}, not {limit}")
 
 
+def is_enrolled_anew(name: str, value: bytes, *former_keys: bytes | None) -> bool:
+    """R10.
+
+    Args:
+        name: Of the setting that is to be kept.
+        value: Its value.
+        former_keys: The sync key until now, and that of the last exchange.
+    """
+    return name == SYNC_KEY_SETTING and bool(value) and any(former not in (None, b"", value) for former in former_keys)
+
+
 def checked_sync_key(value: bytes | None) -> bytes:
     """The sync key, which an enrolled store has.
 
@@ -125,35 +185,98 @@ def checked_sync_key(value: bytes | None) -> bytes:
     return value
 
 
-def check_acknowledged(response: ExchangeResponse, last_counter: int | None) -> None:
-    """Rule 2.
+def unknown_epoch() -> SyncError:
+    """R2: what to raise for an exchange of an epoch that this store never had."""
+    return SyncError("the exchange is of an epoch that this store never had", "sync again with the store as it is now")
+
+
+def server_is_ahead(response: ExchangeResponse, last_counter: int) -> bool:
+    """R2.
 
     Args:
-        response: What the server said.
-        last_counter: Highest counter here in the request's epoch; ``None`` if this store never had that epoch.
+        response: What the server said of the current epoch.
+        last_counter: Highest counter ever given in it.
+    """
+    return response.acknowledged > last_counter
+
+
+def next_epoch(highest_known: int, draw: Draw) -> int:
+    """Return the epoch that follows a fork.
+
+    Args:
+        highest_known: Highest epoch that this store, or its anchor, knows of.
+        draw: Source of chance.
 
     Raises:
-        SyncError: The server acknowledges what is not here.
+        StoreIOError: There is none left.
     """
-    if last_counter is None or response.acknowledged > last_counter:
-        raise SyncError(
-            "the server holds results that this store does not, so it was restored from an old copy",
-            "enrol the device again",
-        )
+    room = min(EPOCH_STEP_RANGE, MAX_EPOCH - highest_known)
+    if room < 1:
+        raise StoreIOError("the store was turned back too often: no epoch is left", "export it and make a new one")
+    return highest_known + 1 + draw(room)
+
+
+def fork_subject(old_epoch: int, new_epoch: int, reason: ForkReason) -> str:
+    """Subject of the audit entry that a fork leaves."""
+    return f"{old_epoch} {new_epoch} {reason.value}"
+
+
+def annotated_subject(target: ResultId) -> str:
+    """Subject of the audit entry that an annotation leaves."""
+    return f"{target.device_alias}:{target.epoch}:{target.counter}"
+
+
+def synced_subject(request: ExchangeRequest, response: ExchangeResponse) -> str:
+    """Subject of the audit entry that an exchange leaves."""
+    return f"{request.epoch}:{response.acknowledged}"
+
+
+def changed_anything(before: SyncState, after: SyncState) -> bool:
+    """Whether an exchange is worth an audit entry."""
+    return replace(after, last_exchange_ms=None) != replace(before, last_exchange_ms=None)
+
+
+def dropped_subject(kind: ContentKind, reason: DropReason, count: int) -> str:
+    """Subject of the audit entry that dropped content leaves."""
+    return f"{kind.name.lower()} {reason.name.lower()} {count}"
 
 
 def begins_new_history(stored: Cursor, response: ExchangeResponse) -> bool:
-    """Rule 6; once its cursor is stored, the same history does not begin again."""
+    """R6; once its cursor is stored, the same history does not begin again."""
     return response.cursor.shard_epoch > stored.shard_epoch
 
 
 def refused_verdicts(response: ExchangeResponse) -> Mapping[int, RowVerdict]:
-    """Rule 1: the verdicts by which a row is not held by the server."""
+    """R1: the verdicts by which a row is not held by the server, R7's among them."""
     return {verdict.counter: verdict for verdict in response.verdicts if verdict.code not in _HELD_BY_SERVER}
 
 
-def next_cursor(stored: Cursor, request: ExchangeRequest, response: ExchangeResponse) -> Cursor:
-    """Rule 4."""
+def is_reused(verdict: RowVerdict) -> bool:
+    """R7: whether the server holds another row under this counter."""
+    return verdict.code == VerdictCode.REJECTED and verdict.reason == RejectReason.CONFLICTS_WITH_STORED
+
+
+def next_cursor(stored: Cursor, request: ExchangeRequest, response: ExchangeResponse, *, current: bool) -> Cursor:
+    """R4.
+
+    Args:
+        stored: Where the store stands.
+        request: What was asked.
+        response: What was answered.
+        current: Whether the request's epoch is the current one, after all that the response made happen.
+    """
+    if not current:
+        return Cursor(response.cursor.shard_epoch, 0) if begins_new_history(stored, response) else stored
     if request.cursor == stored:
         return response.cursor
     return max(stored, response.cursor)
+
+
+def check_result_count(results: Sequence[object]) -> None:
+    """Hold one ``append_results`` to its limit.
+
+    Raises:
+        ValueError: Over ``MAX_ROWS_PER_CALL``.
+    """
+    if len(results) > MAX_ROWS_PER_CALL:
+        raise ValueError(f"at most {MAX_ROWS_PER_CALL} results fit one call, not {len(results)}")

@@ -1,23 +1,28 @@
 """Sync: what waits in the store goes up, what the server has comes down, and both ends compare digests.
 
 The shell around the sans-IO protocol: it moves bytes and decides nothing about rows. It deliberately does not retry:
-a caller knows its battery and its network, and an exchange can be repeated at any time.
+a caller knows its battery and its network, and an exchange can be repeated at any time. That the store was turned back
+and goes on in a new epoch is said by the store's own events, which are left in it for the caller.
 
 Invariants:
-    1. One round trip does everything, unless there is more than one message can hold.
+    1. One round trip does everything, unless there is more than one message can hold, an epoch has ended, or the
+       patient wrote something of a result that had not arrived yet (``store_rules``, R9).
     2. Nothing is taken over from a response that does not add up (``exchange.check_response``).
-    3. A repeated exchange changes nothing.
+    3. A repeated exchange changes nothing, so a request that would be the last one again is not made: whatever a server
+       answers, a sync ends. One that makes the store fork again and again is refused.
 """
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Final
 
 from einthoven.clock import SystemClock
 from einthoven.errors import SyncError
-from einthoven.identity import Identity, load_identity
+from einthoven.identity import Identity, find_identity, load_identity
 from einthoven.ports import Clock, Pending, Store, SyncState, Transport
+from einthoven.store_rules import is_reused
 from einthoven.transport_https import HttpsTransport
 from einthoven_protocol import codec, digests, exchange, limits, merkle
 from einthoven_protocol.errors import ProtocolError
@@ -26,6 +31,8 @@ from einthoven_protocol.messages import Digest, ExchangeRequest, ExchangeRespons
 EXCHANGE_PATH: Final = "/v1/exchange"
 MAX_ROUND_TRIPS: Final = 10_000
 """Round trips of one sync; with full messages, years of results."""
+MAX_FORKS: Final = 3
+"""New epochs that one sync may begin; a server that tells the truth makes it one at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +41,7 @@ class SyncReport:
 
     Attributes:
         round_trips: Requests made.
-        results_up: Results acknowledged by the server.
+        results_up: Results settled by the server; one that is given again counts once.
         annotations_up: Annotations sent.
         annotations_down: Annotations received.
         refused: Rows that the server refused, in this sync.
@@ -43,6 +50,7 @@ class SyncReport:
         result_bytes_up: Of ``bytes_up``, those of requests that carried results.
         server_digest: The server's own digest, as the last answer brought it; ``state`` holds this device's.
         state: Where the store stands now.
+        forked: Whether the store was found to have been turned back, and began a new epoch; its events say why.
     """
 
     round_trips: int
@@ -55,6 +63,7 @@ class SyncReport:
     result_bytes_up: int
     server_digest: Digest
     state: SyncState
+    forked: bool = False
 
     @property
     def bytes_per_result(self) -> float | None:
@@ -73,7 +82,7 @@ async def sync(store: Store, *, transport: Transport | None = None, clock: Clock
     Raises:
         NotEnrolled: The store belongs to no server yet.
         TransportError: The server can't be reached, trusted, or refuses; nothing is lost, what was acknowledged stays.
-        SyncError: The answer does not add up; nothing of it was taken over.
+        SyncError: The answer does not add up, and nothing of it was taken over; or the server contradicts itself.
         StoreError: The store can't keep the answer.
     """
     identity = load_identity(store)
@@ -87,45 +96,90 @@ async def sync(store: Store, *, transport: Transport | None = None, clock: Clock
         await https.close()
 
 
+@dataclass(slots=True)
+class _Tally:
+    """What was done so far."""
+
+    round_trips: int = 0
+    results_up: int = 0
+    annotations_up: int = 0
+    annotations_down: int = 0
+    bytes_up: int = 0
+    bytes_down: int = 0
+    result_bytes_up: int = 0
+    forks: int = 0
+
+    def add(self, request: ExchangeRequest, bytes_up: int, response: ExchangeResponse, bytes_down: int) -> None:
+        self.round_trips += 1
+        self.bytes_up += bytes_up
+        self.bytes_down += bytes_down
+        self.result_bytes_up += bytes_up if request.results else 0
+        self.results_up += _settled(request, response)
+        self.annotations_up += len(request.annotations)
+        self.annotations_down += len(response.annotations)
+
+
 async def _run(store: Store, identity: Identity, transport: Transport, clock: Clock) -> SyncReport:
-    trips = results_up = annotations_up = annotations_down = refused = up = down = result_bytes = 0
-    state = store.sync_state()
+    tally = _Tally()
+    # A commit waits for the disk, which the event loop must not.
+    first = state = await asyncio.to_thread(store.sync_state)
     server_digest = digests.EMPTY
-    while trips < MAX_ROUND_TRIPS:
-        pending = store.pending(limit=limits.MAX_ROWS_PER_EXCHANGE)
+    pending = await asyncio.to_thread(store.pending, limit=limits.MAX_ROWS_PER_EXCHANGE)
+    while tally.round_trips < MAX_ROUND_TRIPS:
         request = build_request(identity, state, pending)
         body = codec.encode_request(request)
         raw = await transport.post(EXCHANGE_PATH, body, {"Content-Type": codec.CONTENT_TYPE})
         response = _read(request, raw)
+        if await asyncio.to_thread(find_identity, store) != identity:
+            raise SyncError("the device was enrolled anew meanwhile; the answer was not taken over", "sync again")
         before = state
-        state = store.apply_exchange(request, response, at_ms=clock.now_ms())
+        state = await asyncio.to_thread(store.apply_exchange, request, response, at_ms=clock.now_ms())
         server_digest = response.digest
-        trips += 1
-        up += len(body)
-        down += len(raw)
-        result_bytes += len(body) if request.results else 0
-        results_up += max(0, state.acknowledged - before.acknowledged)
-        annotations_up += len(request.annotations)
-        annotations_down += len(response.annotations)
-        refused += len(state.refused) - len(before.refused)
-        progressed = state.waiting < before.waiting or state.cursor > before.cursor
-        if not (progressed and (state.waiting or response.more)):
+        tally.add(request, len(body), response, len(raw))
+        tally.forks += state.epoch != before.epoch
+        if tally.forks > MAX_FORKS:
+            raise SyncError("the server keeps refusing what it asks for", "sync later; if it stays so, ask your clinic")
+        # A closed epoch's answer brings no news (R4), so the current one is asked last.
+        if not (state.waiting or response.more or request.epoch != state.epoch):
+            break
+        asked = (pending, before.cursor)
+        pending = await asyncio.to_thread(store.pending, limit=limits.MAX_ROWS_PER_EXCHANGE)
+        if asked == (pending, state.cursor):
             break
     return SyncReport(
-        trips, results_up, annotations_up, annotations_down, refused, up, down, result_bytes, server_digest, state
+        tally.round_trips,
+        tally.results_up,
+        tally.annotations_up,
+        tally.annotations_down,
+        max(0, len(state.refused) - len(first.refused)),
+        tally.bytes_up,
+        tally.bytes_down,
+        tally.result_bytes_up,
+        server_digest,
+        state,
+        forked=tally.forks > 0,
     )
 
 
 def build_request(identity: Identity, state: SyncState, pending: Pending) -> ExchangeRequest:
     """Return the message that pushes ``pending``, its results sealed."""
+    epoch, results = pending.epoch, pending.results
     return ExchangeRequest(
         device_alias=identity.device_alias,
-        epoch=state.epoch,
-        results=pending.results,
+        epoch=epoch,
+        results=results,
         annotations=pending.annotations,
-        seals=(_seal(identity, state.epoch, pending.results, pending.segment_digests),) if pending.results else (),
+        seals=(_seal(identity, epoch, results, pending.segment_digests),) if results else (),
         cursor=state.cursor,
     )
+
+
+def _settled(request: ExchangeRequest, response: ExchangeResponse) -> int:
+    """How many of the pushed results the server settled, without those that are given again (R7)."""
+    if not request.results:
+        return 0
+    settled = response.acknowledged - request.results[0].counter + 1
+    return max(0, settled - sum(is_reused(verdict) for verdict in response.verdicts))
 
 
 def _seal(identity: Identity, epoch: int, rows: tuple[ResultRow, ...], segments: tuple[bytes, ...]) -> Seal:

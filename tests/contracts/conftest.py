@@ -16,7 +16,6 @@ from einthoven.ports import Segment, Store
 from einthoven.results import InconclusiveReason, Quality, Rhythm, RiskTier, WindowResult
 from einthoven.segments import segment_digest
 from einthoven.store_memory import MemoryStore
-from einthoven.store_sqlcipher import SqlCipherStore
 
 ADAPTERS = ("memory", "sqlcipher")
 
@@ -31,6 +30,8 @@ class StoreMaker:
     def __call__(self) -> Store:
         if self.adapter == "memory":
             return MemoryStore()
+        from einthoven.store_sqlcipher import SqlCipherStore
+
         path = self.folder / f"{secrets.token_hex(8)}.db"
         return SqlCipherStore.open(path, StaticKeyProvider(secrets.token_bytes(32)))
 

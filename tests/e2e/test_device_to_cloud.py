@@ -70,7 +70,8 @@ async def test_a_patients_note_goes_up_and_meets_the_clinicians(admin: Admin, ho
         annotate(store, 2, comment="felt dizzy")
         annotate(store, 2, rhythm="A")
         report = await sync(store)
-        assert (report.round_trips, report.annotations_up, report.state.waiting) == (1, 1, 0)
+        # The words follow the result that they speak of.
+        assert (report.round_trips, report.annotations_up, report.state.waiting) == (2, 1, 0)
         _, listed = await admin.call("GET", f"/v1/patients/{patient}/results", token=clinician)
         (noted,) = listed["results"][1]["annotations"]
         assert (noted["comment"], noted["rhythm"]) == ("felt dizzy", "A")

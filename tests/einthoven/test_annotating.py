@@ -16,6 +16,7 @@ from einthoven.ports import Segment
 from einthoven.results import InconclusiveReason, Quality, Rhythm, RiskTier, WindowResult
 from einthoven.segments import segment_digest
 from einthoven.store_memory import MemoryStore
+from einthoven_protocol.messages import Cursor, ExchangeRequest, ExchangeResponse, ResultId
 
 NOW = 1_780_000_000_000
 
@@ -75,13 +76,28 @@ def test_a_later_write_wins_although_the_clock_went_back(store: MemoryStore) -> 
 )
 def test_nonsense_is_refused(store: MemoryStore, said: dict[str, str]) -> None:
     with pytest.raises(InputError):
-        annotate(store, 1, **said)  # type: ignore[arg-type]
+        annotate(store, 1, rhythm=said.get("rhythm"), comment=said.get("comment"))
     assert store.annotations() == []
 
 
 def test_a_result_that_is_not_there_is_refused(store: MemoryStore) -> None:
     with pytest.raises(InputError, match="no result 2"):
         annotate(store, 2, comment="x")
+
+
+def test_a_result_of_an_epoch_that_has_ended_is_reached_by_its_epoch(store: MemoryStore) -> None:
+    """As ``results_between`` lists it."""
+    server_knows_more = ExchangeResponse(acknowledged=9, cursor=Cursor(1, 1))
+    question = ExchangeRequest(device_alias=7, epoch=1)
+    assert store.apply_exchange(question, server_knows_more, at_ms=NOW).epoch > 1
+    (listed,) = store.results_between(0, NOW)
+
+    row = annotate(store, listed.result.counter, epoch=listed.epoch, comment="x", clock=FixedClock(NOW))
+
+    assert row.target == ResultId(7, 1, 1)
+    for epoch in (None, 2**31, store.sync_state().epoch):
+        with pytest.raises(InputError, match="no result 1"):
+            annotate(store, 1, epoch=epoch, comment="y")
 
 
 def test_without_a_server_an_author_has_no_name() -> None:

@@ -16,6 +16,7 @@ from einthoven.analysis import WINDOW_S, analyze_record
 from einthoven.clock import FixedClock
 from einthoven.errors import InputError, SamplingRateError, StoreIOError
 from einthoven.events import (
+    BeatDetected,
     Event,
     GapFound,
     OverlapDropped,
@@ -26,14 +27,17 @@ from einthoven.events import (
     WindowAnalyzed,
 )
 from einthoven.models import Model, load_model
-from einthoven.ports import MISSING_UV
+from einthoven.ports import MISSING_UV, Segment
 from einthoven.recordings import analyze
 from einthoven.replaying import ReplayOutcome, replay, replay_all
 from einthoven.results import InconclusiveReason, Quality, RiskTier, WindowResult
 from einthoven.runner_litert import LiteRtRunner
 from einthoven.session import Session
 from einthoven.source_simulated import SimulatedSource
+from einthoven.store_events import ContentDropped
 from einthoven.store_memory import MemoryStore
+from einthoven.store_values import BeatRun, ContentKind
+from einthoven_protocol.messages import ExchangeRequest, ExchangeResponse
 
 START = 1_700_000_000_000
 
@@ -155,6 +159,11 @@ def test_results_replay_and_a_changed_one_does_not(
     store = MemoryStore()
     found = results_of(record(open_session(model, runner, store, source.sampling_rate_hz), [ecg]))
     assert [one.outcome for one in replay_all(model, store, runner=runner)] == [ReplayOutcome.SAME] * 3
+    store.put_setting("sync_key", bytes(32))
+    question = ExchangeRequest(device_alias=1, epoch=1)
+    store.apply_exchange(question, ExchangeResponse(acknowledged=9), at_ms=START)
+    assert store.results() == []  # an epoch has begun
+    assert [one.stored for one in replay_all(model, store, runner=runner)] == found
     forged = replace(found[0], confidence_permille=found[0].confidence_permille - 1)
     again = replay(model, store, forged, runner=runner)
     assert (again.outcome, again.differing) == (ReplayOutcome.DIFFERENT, ("confidence_permille",))
@@ -162,6 +171,44 @@ def test_results_replay_and_a_changed_one_does_not(
     assert other.outcome is ReplayOutcome.OTHER_MODEL
     gone = replay(model, store, replace(found[0], segment_digest=bytes(32)), runner=runner)
     assert gone.outcome is ReplayOutcome.NO_SEGMENT
+
+
+def test_every_beat_that_was_said_is_stored_with_the_windows(
+    model: Model, runner: LiteRtRunner, source: SimulatedSource, ecg: NDArray[np.int32]
+) -> None:
+    store = MemoryStore()
+    events = record(open_session(model, runner, store, source.sampling_rate_hz), [ecg])
+    said = [(event.at_ms, event.beat_class) for event in events if isinstance(event, BeatDetected)]
+    runs = store.beats(START, START + 80_000)
+    assert [beat for run in runs for beat in zip(run.at_ms.tolist(), run.classes.tolist(), strict=True)] == said
+    assert len(runs) == len(results_of(events))
+
+
+def test_a_beat_that_no_window_comes_after_is_stored_at_the_end(
+    model: Model, runner: LiteRtRunner, source: SimulatedSource, ecg: NDArray[np.int32]
+) -> None:
+    store = MemoryStore()
+    rate = source.sampling_rate_hz
+    whole_window = ecg[: int(WINDOW_S * rate)]
+    events = record(open_session(model, runner, store, rate), [whole_window])
+    said = [event.at_ms for event in events if isinstance(event, BeatDetected)]
+    runs = store.beats(START, START + 80_000)
+    assert [at_ms for run in runs for at_ms in run.at_ms.tolist()] == said
+    assert len(runs) > len(results_of(events)) == 1
+
+
+def test_what_happened_to_the_store_comes_with_the_events_of_a_window(
+    model: Model, runner: LiteRtRunner, source: SimulatedSource, ecg: NDArray[np.int32]
+) -> None:
+    store = MemoryStore(max_signal_bytes=15_000)
+    rate = source.sampling_rate_hz
+    with open_session(model, runner, store, rate) as session:
+        events = session.push(ecg)
+        events += session.close()
+    dropped = [event for event in events if isinstance(event, ContentDropped)]
+    assert dropped
+    assert {event.kind for event in dropped} == {ContentKind.SEGMENT}
+    assert store.take_events() == []
 
 
 def test_a_gap_is_said_and_never_stretched_over(
@@ -255,10 +302,10 @@ class FailingStore(MemoryStore):
 
     full = True
 
-    def append_window(self, result: WindowResult, segment: object) -> WindowResult:
+    def append_window(self, result: WindowResult, segment: Segment, beats: BeatRun | None = None) -> WindowResult:
         if self.full:
             raise StoreIOError("the disk is full", "make room")
-        return super().append_window(result, segment)  # type: ignore[arg-type]
+        return super().append_window(result, segment, beats)
 
 
 def test_what_the_store_refuses_is_kept_and_tried_again(

@@ -1,0 +1,188 @@
+"""What ``MemoryStore`` holds, as plain lists and dictionaries, and the changes that more than one of its methods makes.
+
+It deliberately counts nothing in advance and indexes nothing.
+
+Invariants:
+    1. Values in the books are immutable, so that ``copy`` is a snapshot.
+    2. Dictionaries of content are in the order in which it was written.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+from einthoven.beat_runs import encode_beats
+from einthoven.local_audit import next_entry
+from einthoven.ports import Segment
+from einthoven.result_rows import to_row
+from einthoven.results import WindowResult
+from einthoven.retention import Droppable
+from einthoven.segments import encode_segment
+from einthoven.store_events import MAX_WAITING_EVENTS, ContentDropped, ForkReason, StoreEvent, StoreForked
+from einthoven.store_rules import FIRST_EPOCH, Draw, dropped_subject, fork_subject, next_epoch, result_row_bytes
+from einthoven.store_values import AuditAction, AuditEntry, BeatRun, ContentKind, DropReason
+from einthoven_protocol import digests
+from einthoven_protocol.messages import AnnotationRow, Cursor, ResultId, RowVerdict
+
+AnnotationName = tuple[ResultId, str]
+"""Target and author."""
+Place = tuple[int, int]
+"""Epoch and counter of a result."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptSegment:
+    """A signal, when its first result began, and whether the server holds it."""
+
+    segment: Segment
+    started_at_ms: int
+    acknowledged: bool = False
+
+
+@dataclass(slots=True)
+class Books:
+    """Everything.
+
+    Attributes:
+        epochs: Highest counter given in each epoch.
+        acknowledged: Highest acknowledged counter of each.
+        epoch: The current one.
+        results: By place.
+        segments: By digest.
+        beats: By number.
+        settings: By name.
+        local: Annotations as they are here.
+        known: Annotations as the server is known to hold them.
+        own: Names of those that were ever written here.
+        refused: By place.
+        shares: Digest shares of dropped results that the server holds, under ``keyed_with``.
+        keyed_with: Sync key and alias of the last exchange.
+        cursor: How far the feed was read.
+        last_exchange_ms: When.
+        last_digest_equal: And how it ended.
+        audit: The trail.
+        events: Not yet taken.
+    """
+
+    epochs: dict[int, int] = field(default_factory=lambda: {FIRST_EPOCH: 0})
+    acknowledged: dict[int, int] = field(default_factory=lambda: {FIRST_EPOCH: 0})
+    epoch: int = FIRST_EPOCH
+    results: dict[Place, WindowResult] = field(default_factory=dict)
+    segments: dict[bytes, KeptSegment] = field(default_factory=dict)
+    beats: dict[int, BeatRun] = field(default_factory=dict)
+    beats_given: int = 0
+    settings: dict[str, bytes] = field(default_factory=dict)
+    local: dict[AnnotationName, AnnotationRow] = field(default_factory=dict)
+    known: dict[AnnotationName, AnnotationRow] = field(default_factory=dict)
+    own: set[AnnotationName] = field(default_factory=set)
+    refused: dict[Place, RowVerdict] = field(default_factory=dict)
+    shares: list[int] = field(default_factory=list)
+    keyed_with: tuple[bytes, int] | None = None
+    cursor: Cursor = field(default_factory=lambda: Cursor(0, 0))
+    last_exchange_ms: int | None = None
+    last_digest_equal: bool | None = None
+    audit: list[AuditEntry] = field(default_factory=list)
+    events: deque[StoreEvent] = field(default_factory=lambda: deque(maxlen=MAX_WAITING_EVENTS))
+
+    def copy(self) -> Books:
+        """A snapshot that goes its own way."""
+        snapshot = copy.copy(self)
+        for name in self.__slots__:
+            if isinstance(value := getattr(self, name), (dict, set, list, deque)):
+                setattr(snapshot, name, value.copy())
+        return snapshot
+
+    def record(self, action: AuditAction, subject: str, at_ms: int) -> AuditEntry:
+        """Append to the trail."""
+        self.audit.append(next_entry(self.audit[-1] if self.audit else None, action, subject, at_ms))
+        return self.audit[-1]
+
+    def give_counter(self, result: WindowResult) -> WindowResult:
+        """Keep a result under the next counter."""
+        stored = replace(result, counter=self.epochs[self.epoch] + 1)
+        self.epochs[self.epoch] += 1
+        self.results[self.epoch, stored.counter] = stored
+        return stored
+
+    def fork(self, reason: ForkReason, draw: Draw, at_ms: int) -> None:
+        """Go on in a new epoch."""
+        old, new = self.epoch, next_epoch(max(self.epochs), draw)
+        self.epoch = new
+        self.epochs[new] = self.acknowledged[new] = 0
+        self.record(AuditAction.FORKED, fork_subject(old, new, reason), at_ms)
+        self.events.append(StoreForked(old, new, reason))
+
+    def waiting(self, epoch: int) -> list[WindowResult]:
+        """Results of an epoch above its mark, in order."""
+        return [
+            result
+            for place, result in sorted(self.results.items(), key=lambda item: item[0])
+            if place[0] == epoch and place[1] > self.acknowledged[epoch]
+        ]
+
+    def waiting_annotations(self) -> list[AnnotationRow]:
+        """Own annotations that the server is not known to hold as they are, in order."""
+        return [row for name, row in sorted(self.local.items()) if name in self.own and self.known.get(name) != row]
+
+    def held_by_server(self) -> Iterator[tuple[int, WindowResult]]:
+        """Results that the server holds by R1, with their epoch."""
+        for (epoch, counter), result in self.results.items():
+            if counter <= self.acknowledged[epoch] and (epoch, counter) not in self.refused:
+                yield epoch, result
+
+    def droppable_segments(self) -> list[tuple[bytes, Droppable]]:
+        """Signals by digest, as ``retention`` looks at them."""
+        return [
+            (digest, Droppable(number, kept.started_at_ms, len(encode_segment(kept.segment)), kept.acknowledged))
+            for number, (digest, kept) in enumerate(self.segments.items())
+        ]
+
+    def droppable_beats(self) -> list[Droppable]:
+        """Runs of beats, as ``retention`` looks at them."""
+        return [
+            Droppable(number, int(run.at_ms[0]), len(encode_beats(run)), acknowledged=True)
+            for number, run in self.beats.items()
+        ]
+
+    def droppable_results(self) -> list[tuple[Place, Droppable]]:
+        """Results by place, as ``retention`` looks at them."""
+        return [
+            (place, Droppable(number, result.started_at_ms, len(result_row_bytes(result)), place[1] <= mark))
+            for number, (place, result) in enumerate(sorted(self.results.items(), key=lambda item: item[0]))
+            for mark in (self.acknowledged[place[0]],)
+        ]
+
+    def drop_results(self, places: Iterable[Place]) -> None:
+        """Forget results; what the digest covers stays covered (R5)."""
+        held = {(epoch, result.counter) for epoch, result in self.held_by_server()}
+        for place in places:
+            if place in held and self.keyed_with is not None:
+                key, alias = self.keyed_with
+                self.shares.append(digests.result_sum(key, alias, place[0], to_row(self.results[place])))
+            del self.results[place]
+            self.refused.pop(place, None)
+
+    def note_dropped(self, kind: ContentKind, reason: DropReason, dropped: list[Droppable], at_ms: int) -> None:
+        """Say that content was dropped, if any was."""
+        if not dropped:
+            return
+        self.record(AuditAction.DROPPED, dropped_subject(kind, reason, len(dropped)), at_ms)
+        self.events.append(
+            ContentDropped(
+                kind=kind,
+                count=len(dropped),
+                dropped_bytes=sum(row.stored_bytes for row in dropped),
+                unacknowledged=sum(not row.acknowledged for row in dropped),
+                reason=reason,
+            )
+        )
+
+
+def read_only_beats(run: BeatRun) -> BeatRun:
+    """A copy of a run of beats that nobody can change."""
+    at_ms, classes = run.at_ms.copy(), run.classes.copy()
+    at_ms.flags.writeable = classes.flags.writeable = False
+    return BeatRun(at_ms, classes)
