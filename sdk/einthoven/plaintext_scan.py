@@ -14,8 +14,9 @@ Scan a store that is closed, or open in another process.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -42,6 +43,9 @@ MIN_DISTINCT_IN_RUN: Final = 4
 """A run with fewer different values is no evidence: zeros are everywhere."""
 PIECE_BYTES: Final = 32
 """Bytes in a needle made of a compressed segment."""
+FEW_NEEDLES: Final = 32
+"""Up to so many are looked for one by one; more of them by how they begin, all at once."""
+_BEGINNING_BYTES: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,21 +77,41 @@ def find_plaintext(paths: Iterable[Path], needles: Iterable[bytes]) -> list[Find
         RecordNotFound: One of the files can't be read.
         ValueError: There is no file or no needle to look for, or a needle is too short or too long.
     """
+    wanted, files = _checked(paths, needles)
+    findings: list[Finding] = []
+    for path in files:
+        for offset_bytes, index in sorted(set(islice(_in_file(path, wanted), 2 * MAX_FINDINGS))):
+            findings.append(Finding(path, offset_bytes, index))
+    return findings[:MAX_FINDINGS]
+
+
+def needles_found(paths: Iterable[Path], needles: Iterable[bytes]) -> set[int]:
+    """Which of the needles occur at all, by their numbers, however many: the control of a search.
+
+    Raises:
+        RecordNotFound: See ``find_plaintext``.
+        ValueError: See ``find_plaintext``.
+    """
+    wanted, files = _checked(paths, needles)
+    return {index for path in files for _, index in _in_file(path, wanted)}
+
+
+def _checked(paths: Iterable[Path], needles: Iterable[bytes]) -> tuple[list[bytes], list[Path]]:
     wanted, files = list(needles), list(paths)
     if not wanted or not files:
         raise ValueError("nothing to look for, or nowhere to look")
     for needle in wanted:
         if not MIN_NEEDLE_BYTES <= len(needle) <= MAX_NEEDLE_BYTES:
             raise ValueError(f"a needle has {MIN_NEEDLE_BYTES} to {MAX_NEEDLE_BYTES} bytes, not {len(needle)}")
-    findings: list[Finding] = []
-    for path in files:
-        try:
-            with path.open("rb") as file:
-                for offset_bytes, index in sorted(set(_occurrences(file, wanted))):
-                    findings.append(Finding(path, offset_bytes, index))
-        except OSError as error:
-            raise RecordNotFound(f"{path.name} can't be read ({error.strerror})", "name a file that exists") from error
-    return findings[:MAX_FINDINGS]
+    return wanted, files
+
+
+def _in_file(path: Path, needles: Sequence[bytes]) -> Iterator[tuple[int, int]]:
+    try:
+        with path.open("rb") as file:
+            yield from _occurrences(file, needles)
+    except OSError as error:
+        raise RecordNotFound(f"{path.name} can't be read ({error.strerror})", "name a file that exists") from error
 
 
 def files_of_store(path: Path) -> list[Path]:
@@ -140,14 +164,50 @@ def _spread(first: int, last: int, count: int) -> Sequence[int]:
 def _occurrences(file: BinaryIO, needles: Sequence[bytes]) -> Iterator[tuple[int, int]]:
     """Yield (offset, index of the needle); those in the overlap of two reads come twice."""
     overlap = max(map(len, needles)) - 1
-    kept, kept_at, found = b"", 0, 0
+    look = _Beginnings(needles).look if len(needles) > FEW_NEEDLES else _one_by_one(needles)
+    kept, kept_at = b"", 0
     while read := file.read(READ_BYTES):
         window = kept + read
-        for index, needle in enumerate(needles):
-            at = window.find(needle)
-            while at >= 0 and found < 2 * MAX_FINDINGS:
-                found += 1
-                yield kept_at + at, index
-                at = window.find(needle, at + 1)
+        for at, index in look(window):
+            yield kept_at + at, index
         kept = window[-overlap:]
         kept_at += len(window) - len(kept)
+
+
+def _one_by_one(needles: Sequence[bytes]) -> Callable[[bytes], Iterator[tuple[int, int]]]:
+    def look(window: bytes) -> Iterator[tuple[int, int]]:
+        for index, needle in enumerate(needles):
+            at = window.find(needle)
+            while at >= 0:
+                yield at, index
+                at = window.find(needle, at + 1)
+
+    return look
+
+
+class _Beginnings:
+    """Looks for many needles at once, by how they begin: two bytes in a table, then four in a sorted list."""
+
+    def __init__(self, needles: Sequence[bytes]) -> None:
+        self._by_beginning: dict[int, list[tuple[int, bytes]]] = {}
+        for index, needle in enumerate(needles):
+            beginning = int.from_bytes(needle[:_BEGINNING_BYTES], "little")
+            self._by_beginning.setdefault(beginning, []).append((index, needle))
+        self._beginnings = np.array(sorted(self._by_beginning), np.uint32)
+        self._two = np.zeros(2**16, np.bool_)
+        self._two[self._beginnings & 0xFFFF] = True
+
+    def look(self, window: bytes) -> Iterator[tuple[int, int]]:
+        """Yield (offset, index) in order of the offset."""
+        octets = np.frombuffer(window, np.uint8)
+        if len(octets) < _BEGINNING_BYTES:
+            return
+        pairs = octets[:-1] | octets[1:].astype(np.uint16) << 8
+        places = np.flatnonzero(self._two[pairs[:-2]])
+        fours = pairs[places] | pairs[places + 2].astype(np.uint32) << 16
+        at = np.minimum(np.searchsorted(self._beginnings, fours), len(self._beginnings) - 1)
+        for place in places[self._beginnings[at] == fours].tolist():
+            beginning = int.from_bytes(window[place : place + _BEGINNING_BYTES], "little")
+            for index, needle in self._by_beginning[beginning]:
+                if window.startswith(needle, place):
+                    yield place, index

@@ -9,6 +9,7 @@ Invariants:
 from __future__ import annotations
 
 from fractions import Fraction
+from math import lcm
 from typing import Final
 
 import numpy as np
@@ -49,16 +50,35 @@ def hann(position: int, length: int, bits: int) -> int:
     return (1 << bits) - integer_sine(Fraction(position, length) + Fraction(1, 4), bits)
 
 
+class _Sines(dict[int, int]):
+    """Sines of parts of a turn, each computed when it is first asked for.
+
+    Args:
+        period: Parts of a whole turn.
+    """
+
+    def __init__(self, period: int) -> None:
+        self._period = period
+
+    def __missing__(self, part: int) -> int:
+        self[part] = sine = integer_sine(Fraction(part, self._period), _SINE_BITS)
+        return sine
+
+
 def windowed_waves(frequencies_hz: tuple[Fraction, ...], rate_hz: Fraction, length: int) -> NDArray[np.float64]:
     """Hann-windowed cosines, then sines, as integers of ``WAVE_BITS`` bits: float64 [length, 2 * frequencies]."""
     waves = np.zeros((length, 2 * len(frequencies_hz)))
     window = [hann(n, length, _SINE_BITS) for n in range(length)]
-    for i, hz in enumerate(frequencies_hz):
-        for half, quarter in enumerate((Fraction(1, 4), Fraction(0))):
+    steps = [hz / rate_hz for hz in frequencies_hz]
+    # Turns in whole parts of one period, so that a sine that comes again is not computed again.
+    period = lcm(4, *(step.denominator for step in steps))
+    sines = _Sines(period)
+    for i, step in enumerate(steps):
+        for half, quarter in enumerate((1, 0)):
             shift = 2 * _SINE_BITS + 1 - WAVE_BITS
+            part, first = int(step * period), quarter * period // 4
             column = [
-                (window[n] * integer_sine(hz * n / rate_hz + quarter, _SINE_BITS) + (1 << (shift - 1))) >> shift
-                for n in range(length)
+                (window[n] * sines[(part * n + first) % period] + (1 << (shift - 1))) >> shift for n in range(length)
             ]
             # What the sum is off is taken off where the window is highest, a unit a sample.
             rest = sum(column)

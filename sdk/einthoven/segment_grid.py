@@ -32,6 +32,10 @@ MIN_SAMPLES: Final = 256
 """Fewer don't repay a grid other than a whole number of microvolts."""
 SPARSE: Final = 0.7
 """Share of the values between the quartiles that occur; below it, there are holes to explain."""
+FEW: Final = 64
+"""One sample in so many may be off the grid."""
+MAX_HISTOGRAM_SPAN_UV: Final = 2**16
+"""Up to this span values are counted in a table, 8 bytes a microvolt; beyond, by sorting."""
 _LOOK_SAMPLES: Final = 64
 _ANCHORS: Final = 24
 _MIN_STRETCH: Final = 8
@@ -89,9 +93,33 @@ def find_grid(samples_uv: NDArray[np.int64]) -> Grid:
         samples_uv: int64 [n], at least one.
     """
     lowest, highest = int(samples_uv.min()), int(samples_uv.max())
-    inner = samples_uv[(samples_uv > lowest) & (samples_uv < highest)]
-    if not len(inner):
+    values, occurrences = _distinct(samples_uv, lowest, highest)
+    n = int(occurrences.sum())
+    if not n:
         return Grid(max(highest - lowest, 1), 1, lowest)
+    neighbours = np.minimum(occurrences[1:], occurrences[:-1])[np.diff(values) == 1]
+    # Of two neighbours one is off any step over 1, and each value has two: so many can't be the few that disagree.
+    if int(neighbours.sum()) <= 2 * (n // FEW):
+        inner = samples_uv[(samples_uv > lowest) & (samples_uv < highest)]
+        step = _whole_step(samples_uv, inner)
+        if step > 1:
+            return Grid(step, 1, int(inner[0]))
+    return _fractional_grid(values, occurrences) or Grid()
+
+
+def _distinct(samples_uv: NDArray[np.int64], lowest: int, highest: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The values between lowest and highest that occur, in order, and how often: int64 [k] each."""
+    if highest - lowest > MAX_HISTOGRAM_SPAN_UV:
+        values, occurrences = np.unique(samples_uv, return_counts=True)
+        return values[1:-1], occurrences[1:-1]
+    histogram = np.bincount(samples_uv - lowest)
+    histogram[0] = histogram[-1] = 0
+    places = np.flatnonzero(histogram)
+    return places + lowest, histogram[places]
+
+
+def _whole_step(samples_uv: NDArray[np.int64], inner: NDArray[np.int64]) -> int:
+    """The whole number of microvolts that nearly all samples are multiples of, from the first of them."""
     looked_at = inner[:: max(1, len(inner) // _LOOK_SAMPLES)]
     step = int(np.gcd.reduce(looked_at - inner[0]))
     if step == 0:
@@ -99,36 +127,26 @@ def find_grid(samples_uv: NDArray[np.int64]) -> Grid:
     if step > 1:
         # What the look missed is refined by all, unless only few disagree: those are coded apart.
         rest = (inner - inner[0]) % step
-        if np.count_nonzero(rest) > len(inner) // 64:
+        if np.count_nonzero(rest) > len(inner) // FEW:
             step = gcd(step, int(np.gcd.reduce(rest)))
-    if step > 1:
-        return Grid(step, 1, int(inner[0]))
-    return _fractional_grid(inner) or Grid()
+    return step
 
 
-def _fractional_grid(samples_uv: NDArray[np.int64]) -> Grid | None:
-    n = len(samples_uv)
+def _fractional_grid(values: NDArray[np.int64], occurrences: NDArray[np.int64]) -> Grid | None:
+    ranks = np.cumsum(occurrences)
+    n = int(ranks[-1])
     if n < MIN_SAMPLES:
         return None
-    ordered = np.partition(samples_uv, (n // 4, 3 * n // 4))
-    low, high = int(ordered[n // 4]), int(ordered[3 * n // 4])
-    if high - low < 16 or high - low > 2**16:
+    first, last = np.searchsorted(ranks, (n // 4, 3 * n // 4), side="right").tolist()
+    quartiles_apart = int(values[last] - values[first])
+    if quartiles_apart < 16 or quartiles_apart > 2**16:
         return None
-    if _distinct(ordered[n // 4 : 3 * n // 4 + 1], low, high).size > SPARSE * (high - low + 1):
+    if last - first + 1 > SPARSE * (quartiles_apart + 1):
         return None
-    lowest, highest = int(samples_uv.min()), int(samples_uv.max())
-    if highest - lowest > 2**20:
+    if int(values[-1] - values[0]) > 2**20:
         return None
-    values = _distinct(samples_uv, lowest, highest)
     bounds = _step_bounds(values)
     return None if bounds is None else _simplest(values, *bounds)
-
-
-def _distinct(values: NDArray[np.int64], low: int, high: int) -> NDArray[np.int64]:
-    """The values that occur, in order: int64 [k]."""
-    seen = np.zeros(high - low + 1, np.bool_)
-    seen[values - low] = True
-    return np.flatnonzero(seen) + low
 
 
 def _step_bounds(values: NDArray[np.int64]) -> tuple[float, float] | None:

@@ -3,13 +3,14 @@
 Block: how (uint8), number of runs, runs (samples since the last run, its length, its value as distance from
 ``MISSING_UV``), then by ``how``: 0 all samples are in runs; 1 the others are one value (signed); 2, 3 the others lie
 on a grid (numerator, denominator, origin signed, rounding), and their counts, int16 or int32, are the pcodec file that
-fills the rest. All numbers are varints (``segment_fields``).
+fills the rest; 4 they lie on a grid, and their counts, int16, are coded by ``segment_activity``. All numbers are
+varints (``segment_fields``).
 
 A run is a stretch of one value that is missing, off the grid, or too far from the rest for int16: a lost packet or an
 amplifier's rail. Coded with the others it would spoil their prediction and widen their range.
 
 It deliberately has no checksum: its callers verify theirs before a native decoder sees a byte. Prediction is pcodec's
-own, second differences or a convolution fitted to the block, whichever comes out shorter.
+own, second differences or a convolution fitted to the block, or differences by activity, whichever comes out shorter.
 
 Invariants:
     1. ``decode_block(encode_block(s), len(s))`` equals ``s``, bit for bit, for every int32 value.
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 
 from einthoven.errors import RecordFormatError
 from einthoven.ports import MISSING_UV
+from einthoven.segment_activity import LEAST_NUMBERS, decode_by_activity, encode_by_activity
 from einthoven.segment_fields import FieldReader, damaged, folded, varints
 from einthoven.segment_grid import MAX_DENOMINATOR, Grid, find_grid
 from einthoven.segment_pcodec_library import PcodecUnavailable, compress, decompress_into
@@ -33,21 +35,28 @@ from einthoven.segment_pcodec_library import PcodecUnavailable, compress, decomp
 SAMPLES_A_RUN: Final = 16
 """Runs are coded apart if there is one in so many samples at most; more of them go with the others."""
 
-_ALL_APART, _ONE_VALUE, _COUNTS_16, _COUNTS_32 = range(4)
+BY_ACTIVITY: Final = 4
+"""First byte of a block that is coded by activity: readers from before there was such a way refuse it."""
+
+_ALL_APART, _ONE_VALUE, _COUNTS_16, _COUNTS_32 = range(BY_ACTIVITY)
 _MAX_UINT32: Final = 2**32 - 1
 _MAX_ORIGIN: Final = 2**44
 _INT16_SPAN: Final = 2**16 - 1
 
 
-def encode_block(samples_uv: NDArray[np.int32]) -> bytes:
+def encode_block(samples_uv: NDArray[np.int32], *, by_activity: bool = False) -> bytes:
     """Return the block for int32 [n] samples.
+
+    Args:
+        samples_uv: Any.
+        by_activity: Whether it may be coded by activity, where that is shorter.
 
     Raises:
         PcodecUnavailable: pcodec is not installed, or does not give these samples back.
     """
-    block = _encoded(samples_uv.astype(np.int64))
+    block = _encoded(samples_uv.astype(np.int64), by_activity)
     try:
-        proven = np.array_equal(decode_block(block, len(samples_uv)), samples_uv)
+        proven = np.array_equal(decode_block(block, len(samples_uv), by_activity=by_activity), samples_uv)
     except RecordFormatError:
         proven = False
     if not proven:
@@ -55,7 +64,7 @@ def encode_block(samples_uv: NDArray[np.int32]) -> bytes:
     return block
 
 
-def decode_block(block: bytes, n_samples: int) -> NDArray[np.int32]:
+def decode_block(block: bytes, n_samples: int, *, by_activity: bool = False) -> NDArray[np.int32]:
     """Return int32 [n_samples] from a block.
 
     Raises:
@@ -64,7 +73,7 @@ def decode_block(block: bytes, n_samples: int) -> NDArray[np.int32]:
     if not block:
         raise damaged("it ends too early")
     how, fields = block[0], FieldReader(block, 1)
-    if how > _COUNTS_32:
+    if how > (BY_ACTIVITY if by_activity else _COUNTS_32):
         raise damaged("its body is of no known kind")
     samples_uv = np.empty(n_samples, np.int32)
     apart = _read_runs(fields, samples_uv)
@@ -72,25 +81,50 @@ def decode_block(block: bytes, n_samples: int) -> NDArray[np.int32]:
     if (n_kept == 0) != (how == _ALL_APART):
         raise damaged("its runs don't add up")
     if how == _ALL_APART:
-        kept = np.empty(0, np.int64)
+        kept = np.empty(0, np.int32)
     elif how == _ONE_VALUE:
-        kept = np.full(n_kept, fields.signed(2**31), np.int64)
+        kept = _samples(Grid(), np.full(n_kept, fields.signed(2**31), np.int64))
     else:
         grid = _read_grid(fields)
-        counts = np.empty(n_kept, np.int16) if how == _COUNTS_16 else np.empty(n_kept, np.int32)
-        decompress_into(counts, fields.rest())
-        kept = grid.samples(counts.astype(np.int64))
+        kept = _samples(grid, _read_counts(how, fields, n_kept))
     if how < _COUNTS_16 and fields.rest():
         raise damaged("it goes on after its end")
-    if n_kept and (kept.min() < -(2**31) or kept.max() >= 2**31):
-        raise damaged("a sample in it is out of range")
     if apart is None:
-        return kept.astype(np.int32)
+        return kept
     samples_uv[~apart] = kept
     return samples_uv
 
 
-def _encoded(wide: NDArray[np.int64]) -> bytes:
+def _read_counts(how: int, fields: FieldReader, n: int) -> NDArray[np.int16] | NDArray[np.int32]:
+    if how == BY_ACTIVITY:
+        return decode_by_activity(fields, n)
+    counts = np.empty(n, np.int16) if how == _COUNTS_16 else np.empty(n, np.int32)
+    decompress_into(counts, fields.rest())
+    return counts
+
+
+def _samples(grid: Grid, counts: NDArray[np.int16] | NDArray[np.int32] | NDArray[np.int64]) -> NDArray[np.int32]:
+    """Microvolts of counts, at least one, int32 [n].
+
+    Raises:
+        RecordFormatError: One of them does not fit.
+    """
+    outermost = np.array([counts.min(), counts.max()], np.int64)
+    # Samples rise with counts, so the outermost tell whether all fit.
+    lowest, highest = grid.samples(outermost).tolist()
+    if lowest < -(2**31) or highest >= 2**31:
+        raise damaged("a sample in it is out of range")
+    parts = (grid.numerator, grid.origin, *(outermost * grid.numerator).tolist())
+    if grid.denominator == 1 and min(parts) >= -(2**31) and max(parts) < 2**31:
+        # The same in half the width: product, origin and sum all fit.
+        samples_uv = counts.astype(np.int32)
+        samples_uv *= np.int32(grid.numerator)
+        samples_uv += np.int32(grid.origin)
+        return samples_uv
+    return grid.samples(counts.astype(np.int64)).astype(np.int32)
+
+
+def _encoded(wide: NDArray[np.int64], by_activity: bool) -> bytes:
     apart, grid, kept = _split(wide)
     runs = _written_runs(wide, apart)
     if not len(kept):
@@ -99,18 +133,32 @@ def _encoded(wide: NDArray[np.int64]) -> bytes:
     if lowest == highest:
         return bytes([_ONE_VALUE]) + runs + varints([folded(lowest)])
     counts = kept if grid == Grid() else grid.counts(kept)
-    # Half of the span lies on either side, so that 2**16 counts fit int16, and any samples int32.
-    middle = int(counts.min() + counts.max() + 1) // 2
+    # Counts rise with samples. Half of their span lies on either side, so that 2**16 fit int16, and any samples int32.
+    first, last = grid.counts(np.array([lowest, highest])).tolist()
+    middle = (first + last + 1) // 2
     centred, grid = counts - middle, grid.centred(middle)
-    fits = int(centred.max()) < 2**15
-    how, narrow = (_COUNTS_16, centred.astype(np.int16)) if fits else (_COUNTS_32, centred.astype(np.int32))
     fields = varints([grid.numerator, grid.denominator, folded(grid.origin), grid.half_even])
-    return bytes([how]) + runs + fields + compress(narrow)
+    if last - middle >= 2**15:
+        return bytes([_COUNTS_32]) + runs + fields + compress(centred.astype(np.int32))
+    how, coded = _coded(centred.astype(np.int16), by_activity)
+    return bytes([how]) + runs + fields + coded
+
+
+def _coded(counts: NDArray[np.int16], by_activity: bool) -> tuple[int, bytes]:
+    """The shortest form of int16 counts, and which it is."""
+    if not by_activity or len(counts) < LEAST_NUMBERS:
+        return _COUNTS_16, compress(counts)
+    apart, decided = encode_by_activity(counts)
+    if decided:
+        return BY_ACTIVITY, apart
+    # Second differences all together are hardly ever shorter than those by activity: 0.1 % of the bytes.
+    together = compress(counts, differences=False)
+    return (BY_ACTIVITY, apart) if len(apart) < len(together) else (_COUNTS_16, together)
 
 
 def _split(wide: NDArray[np.int64]) -> tuple[NDArray[np.bool_] | None, Grid, NDArray[np.int64]]:
     """What to code apart (bool [n]), and the grid of the others with their values (int64 [n - apart])."""
-    apart = _if_rare(wide == MISSING_UV, wide)
+    apart = _if_rare(wide == MISSING_UV, wide) if len(wide) and wide.min() == MISSING_UV else None
     kept = wide if apart is None else wide[~apart]
     grid = find_grid(kept) if len(kept) else Grid()
     if grid != Grid():

@@ -11,11 +11,12 @@ Stored form: codec id (uint8), then by codec
 
 1. rate numerator and denominator (uint32 each), n (uint32), body of ``segment_zstd``;
 2. checksum (the first 8 bytes of the SHA-256 of all other bytes), rate numerator and denominator, n (varints), block
-   of ``segment_pcodec``.
+   of ``segment_pcodec``;
+3. the same, with a block that is coded by activity (``segment_activity``).
 
-Codec 2 is written, ADR 8 says why; codec 1 where pcodec is not to be had, or does not give a segment back. Both are
-read. The checksum is against accidents, and there so that pcodec's native code is never shown damaged bytes; what an
-intruder may not change is under the store's encryption and the segment's digest.
+Codec 3 is written where it is shorter than 2, ADR 8 says why; codec 1 where pcodec is not to be had, or does not give a
+segment back. All are read. The checksum is against accidents, and there so that pcodec's native code is never shown
+damaged bytes; what an intruder may not change is under the store's encryption and the segment's digest.
 
 It deliberately keeps no digest, no time and no patient, reads no file, and makes nothing of ``MISSING_UV``: to the
 canonical form that is a sample like any other.
@@ -26,7 +27,7 @@ Invariants:
        ``MAX_SEGMENT_SAMPLES`` at most: a length is checked before anything is made of it.
     3. A decoded segment's samples are read-only.
     4. A codec id is never reused.
-    5. A stored form of codec 2 with one wrong byte is refused before its body is looked at.
+    5. A stored form of codec 2 or 3 with one wrong byte is refused before its body is looked at.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ from einthoven import segment_zstd
 from einthoven.errors import RecordFormatError
 from einthoven.ports import Segment
 from einthoven.segment_fields import CHECKSUM_BYTES, FieldReader, checksum, damaged, varints
-from einthoven.segment_pcodec import decode_block, encode_block
+from einthoven.segment_pcodec import BY_ACTIVITY, decode_block, encode_block
 from einthoven.segment_pcodec_library import PcodecUnavailable
 
 MAX_SEGMENT_SAMPLES: Final = 120_000
@@ -56,6 +57,7 @@ SEGMENT_DIGEST_BYTES: Final = 32
 _CANONICAL_VERSION: Final = 1
 _CODEC_ZSTD: Final = 1
 _CODEC_PCODEC: Final = 2
+_CODEC_ACTIVITY: Final = 3
 _HEADER: Final = struct.Struct("<BIII")
 _MAX_UINT32: Final = 2**32 - 1
 
@@ -82,11 +84,11 @@ def encode_segment(segment: Segment) -> bytes:
     samples_uv = _checked(segment)
     rate = segment.sampling_rate_hz
     try:
-        block = encode_block(samples_uv)
+        block = encode_block(samples_uv, by_activity=True)
     except PcodecUnavailable:
         return _header(_CODEC_ZSTD, segment) + segment_zstd.packed(samples_uv)
     content = varints([rate.numerator, rate.denominator, len(samples_uv)]) + block
-    codec = bytes([_CODEC_PCODEC])
+    codec = bytes([_CODEC_ACTIVITY if block[0] == BY_ACTIVITY else _CODEC_PCODEC])
     return codec + checksum(codec + content) + content
 
 
@@ -101,7 +103,7 @@ def decode_segment(stored: bytes) -> Segment:
     match stored[0]:
         case 1:
             segment = _decoded_zstd(stored)
-        case 2:
+        case 2 | 3:
             segment = _decoded_pcodec(stored)
         case codec_id:
             raise RecordFormatError(
@@ -126,7 +128,8 @@ def _decoded_pcodec(stored: bytes) -> Segment:
     fields = FieldReader(content)
     rate = _rate(fields.varint(_MAX_UINT32), fields.varint(_MAX_UINT32))
     n_samples = _length(fields.varint(_MAX_UINT32))
-    return Segment(rate, decode_block(fields.rest(), n_samples))
+    by_activity = stored[0] == _CODEC_ACTIVITY
+    return Segment(rate, decode_block(fields.rest(), n_samples, by_activity=by_activity))
 
 
 def _rate(numerator: int, denominator: int) -> Fraction:

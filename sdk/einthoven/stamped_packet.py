@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from statistics import median_low
 from typing import Final
 
 import numpy as np
@@ -144,4 +143,4 @@ def stretch_late_ns(stretch: Iterable[StampedPacket], line: DriftLine, first: in
     for packet in stretch:
         late.append(packet.late_ns(line, first))
         first += len(packet)
-    return median_low(late)
+    return sorted(late)[(len(late) - 1) // 2]

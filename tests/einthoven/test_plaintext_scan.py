@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import secrets
-from dataclasses import replace
+import tempfile
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,7 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlcipher3 import dbapi2
 
 from einthoven.errors import RecordNotFound
 from einthoven.keys import StaticKeyProvider
@@ -22,15 +22,15 @@ from einthoven.plaintext_scan import (
     Finding,
     files_of_store,
     find_plaintext,
+    needles_found,
     signal_needles,
     text_needles,
 )
 from einthoven.ports import Segment
 from einthoven.results import InconclusiveReason, Quality, Rhythm, RiskTier, WindowResult
 from einthoven.segments import encode_segment, segment_digest
-from einthoven.store_rules import annotation_row_bytes, result_row_bytes
-from einthoven.store_schema import migrate
 from einthoven.store_sqlcipher import SqlCipherStore
+from einthoven_bench.store_plain import plain_store
 from einthoven_protocol.messages import AnnotationRow, Register, ResultId
 
 COMMENT = "irregularly irregular, no P waves"
@@ -91,19 +91,13 @@ def test_nothing_known_is_in_the_encrypted_store_open_or_closed(tmp_path: Path) 
 
 
 def test_the_same_content_unencrypted_is_found(tmp_path: Path) -> None:
-    """The same tables and bytes in plain SQLite: without this, the proof above would prove nothing."""
+    """The same store in plain SQLite: without this, the proof above would prove nothing."""
     path = tmp_path / "plain.db"
-    connection = dbapi2.connect(str(path), isolation_level=None)
-    migrate(connection, "plain.db")
-    for counter, segment in enumerate(SEGMENTS, 1):
-        result = result_of(segment)
-        connection.execute("INSERT INTO segment VALUES (?, ?)", (result.segment_digest, encode_segment(segment)))
-        connection.execute("UPDATE epoch SET last_counter = ?", (counter,))
-        row = (counter, result_row_bytes(replace(result, counter=counter)), result.segment_digest)
-        connection.execute("INSERT INTO result VALUES (1, ?, ?, ?)", row)
-    connection.execute("INSERT INTO annotation VALUES (1, 1, 1, ?, ?, NULL, 1)", (AUTHOR, annotation_row_bytes(NOTE)))
-    connection.execute("INSERT INTO setting VALUES ('identity', ?)", (IDENTITY,))
-    connection.close()
+    with plain_store(path) as store:
+        for segment in SEGMENTS:
+            store.append_window(result_of(segment), segment)
+        store.annotate(NOTE)
+        store.put_setting("identity", IDENTITY)
 
     wanted = needles()
     found = {finding.needle_index for finding in find_plaintext([path], wanted)}
@@ -195,3 +189,33 @@ def test_a_file_that_is_not_there_is_no_proof(tmp_path: Path) -> None:
 def test_short_texts_are_left_out_only_in_the_encoding_that_is_too_short() -> None:
     assert text_needles(["AF on"]) == ["AF on".encode("utf-16-le")]
     assert text_needles(["AF"]) == []
+
+
+@given(st.binary(max_size=300), st.integers(33, 60), st.integers(0, 2**32))
+@settings(deadline=None, max_examples=30)
+def test_many_needles_at_once_are_found_as_each_is_alone(content: bytes, n: int, seed: int) -> None:
+    chance = random.Random(seed)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "file"
+        wanted = [chance.randbytes(chance.randint(6, 12)) for _ in range(n)]
+        # Some share a beginning, some overlap.
+        wanted += [wanted[0][:5] + b"\x00", wanted[0] + wanted[1], (wanted[2] * 3)[:20]]
+        path.write_bytes(content + b"".join(chance.choices(wanted, k=20)) + content)
+
+        together = find_plaintext([path], wanted)
+        alone = [
+            Finding(path, found.offset_bytes, index)
+            for index, needle in enumerate(wanted)
+            for found in find_plaintext([path], [needle])
+        ]
+
+        assert together == sorted(alone, key=lambda found: (found.offset_bytes, found.needle_index))
+        assert needles_found([path], wanted) == {found.needle_index for found in alone}
+
+
+def test_a_needle_across_two_reads_is_found_among_many(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    needle = secrets.token_bytes(24)
+    path.write_bytes(bytes(READ_BYTES - 10) + needle + bytes(100))
+
+    assert needles_found([path], [needle, *(secrets.token_bytes(24) for _ in range(50))]) == {0}
