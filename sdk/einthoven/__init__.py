@@ -20,10 +20,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from einthoven.anchor_file import FileAnchor
+    from einthoven.anchor_vault import VaultAnchor
     from einthoven.annotating import annotate
     from einthoven.clock import FixedClock, SystemClock
     from einthoven.enrolling import enroll
-    from einthoven.errors import EinthovenError
+    from einthoven.errors import EinthovenError, StoreBusy, StoreDamaged
     from einthoven.events import (
         BeatDetected,
         ClockJumped,
@@ -52,11 +54,16 @@ if TYPE_CHECKING:
     from einthoven.following import follow
     from einthoven.heart_rate_variability import HeartRateVariability, HrvRefusal, heart_rate_variability
     from einthoven.heart_summary import HeartSummary, summarize_heart
+    from einthoven.key_provider_android import AndroidKeyProvider
     from einthoven.key_provider_file import FileKeyProvider
+    from einthoven.key_provider_passphrase import PassphraseKeyProvider
+    from einthoven.key_provider_vault import VaultKeyProvider
     from einthoven.keys import StaticKeyProvider
     from einthoven.model_signature import TrustedKey
     from einthoven.models import Model, load_model
+    from einthoven.passphrases import OWASP_MINIMUM, RFC_9106_SECOND
     from einthoven.ports import LiveSource, Packet, Stamped
+    from einthoven.process_hardening import protect_process
     from einthoven.recordings import Recording, analyze
     from einthoven.replaying import Replay, ReplayOutcome, replay, replay_all
     from einthoven.results import BeatClass, InconclusiveReason, Quality, Rhythm, RiskTier, WindowResult
@@ -73,15 +80,46 @@ if TYPE_CHECKING:
     from einthoven.source_replay import Faults, ReplaySource
     from einthoven.source_simulated import SimulatedSource
     from einthoven.sources import open_source
+    from einthoven.store_async import AsyncStore
+    from einthoven.store_erase import ErasureReport, erase_store
+    from einthoven.store_events import (
+        AnchorFailed,
+        ContentDropped,
+        DamageQuarantined,
+        ForkReason,
+        StoreForked,
+        StoreMigrated,
+    )
+    from einthoven.store_export import ExportReport, export_store
+    from einthoven.store_memory import MemoryStore
     from einthoven.store_sqlcipher import SqlCipherStore
+    from einthoven.store_values import (
+        AuditAction,
+        AuditEntry,
+        BeatRun,
+        CheckReport,
+        ContentKind,
+        DamageReason,
+        DropReason,
+        Quarantined,
+        RetentionPolicy,
+        RetentionReport,
+        StoredResult,
+        StoreStats,
+    )
     from einthoven.syncing import SyncReport, sync
+    from einthoven.vault_ios import KeychainVault
+    from einthoven.vault_keyring import KeyringVault
+    from einthoven.vault_memory import MemoryVault
     from einthoven_protocol.messages import AnnotationRow, ResultId
 
 _EXPORTS: Final = {
+    "einthoven.anchor_file": ("FileAnchor",),
+    "einthoven.anchor_vault": ("VaultAnchor",),
     "einthoven.annotating": ("annotate",),
     "einthoven.clock": ("FixedClock", "SystemClock"),
     "einthoven.enrolling": ("enroll",),
-    "einthoven.errors": ("EinthovenError",),
+    "einthoven.errors": ("EinthovenError", "StoreBusy", "StoreDamaged"),
     "einthoven.events": (
         "BeatDetected",
         "ClockJumped",
@@ -110,11 +148,16 @@ _EXPORTS: Final = {
     "einthoven.following": ("follow",),
     "einthoven.heart_rate_variability": ("HeartRateVariability", "HrvRefusal", "heart_rate_variability"),
     "einthoven.heart_summary": ("HeartSummary", "summarize_heart"),
+    "einthoven.key_provider_android": ("AndroidKeyProvider",),
     "einthoven.key_provider_file": ("FileKeyProvider",),
+    "einthoven.key_provider_passphrase": ("PassphraseKeyProvider",),
+    "einthoven.key_provider_vault": ("VaultKeyProvider",),
     "einthoven.keys": ("StaticKeyProvider",),
     "einthoven.model_signature": ("TrustedKey",),
     "einthoven.models": ("Model", "load_model"),
+    "einthoven.passphrases": ("OWASP_MINIMUM", "RFC_9106_SECOND"),
     "einthoven.ports": ("LiveSource", "Packet", "Stamped"),
+    "einthoven.process_hardening": ("protect_process",),
     "einthoven.recordings": ("Recording", "analyze"),
     "einthoven.replaying": ("Replay", "ReplayOutcome", "replay", "replay_all"),
     "einthoven.results": ("BeatClass", "InconclusiveReason", "Quality", "Rhythm", "RiskTier", "WindowResult"),
@@ -131,8 +174,37 @@ _EXPORTS: Final = {
     "einthoven.source_replay": ("Faults", "ReplaySource"),
     "einthoven.source_simulated": ("SimulatedSource",),
     "einthoven.sources": ("open_source",),
+    "einthoven.store_async": ("AsyncStore",),
+    "einthoven.store_erase": ("ErasureReport", "erase_store"),
+    "einthoven.store_events": (
+        "AnchorFailed",
+        "ContentDropped",
+        "DamageQuarantined",
+        "ForkReason",
+        "StoreForked",
+        "StoreMigrated",
+    ),
+    "einthoven.store_export": ("ExportReport", "export_store"),
+    "einthoven.store_memory": ("MemoryStore",),
     "einthoven.store_sqlcipher": ("SqlCipherStore",),
+    "einthoven.store_values": (
+        "AuditAction",
+        "AuditEntry",
+        "BeatRun",
+        "CheckReport",
+        "ContentKind",
+        "DamageReason",
+        "DropReason",
+        "Quarantined",
+        "RetentionPolicy",
+        "RetentionReport",
+        "StoreStats",
+        "StoredResult",
+    ),
     "einthoven.syncing": ("SyncReport", "sync"),
+    "einthoven.vault_ios": ("KeychainVault",),
+    "einthoven.vault_keyring": ("KeyringVault",),
+    "einthoven.vault_memory": ("MemoryVault",),
     "einthoven_protocol.messages": ("AnnotationRow", "ResultId"),
 }
 _MODULE_OF: Final = {name: module for module, names in _EXPORTS.items() for name in names}
@@ -153,38 +225,62 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "OWASP_MINIMUM",
+    "RFC_9106_SECOND",
+    "AnchorFailed",
+    "AndroidKeyProvider",
     "AnnotationRow",
+    "AsyncStore",
+    "AuditAction",
+    "AuditEntry",
     "BeatClass",
     "BeatDetected",
+    "BeatRun",
+    "CheckReport",
     "ClockJumped",
+    "ContentDropped",
+    "ContentKind",
+    "DamageQuarantined",
+    "DamageReason",
+    "DropReason",
     "EinthovenError",
     "EpisodeEnded",
     "EpisodeFound",
+    "ErasureReport",
     "Event",
     "Evidence",
     "EvidenceStrip",
     "Explanation",
+    "ExportReport",
     "Faults",
+    "FileAnchor",
     "FileKeyProvider",
     "FixedClock",
+    "ForkReason",
     "GapFound",
     "HeartRateVariability",
     "HeartSummary",
     "HrvRefusal",
     "InconclusiveReason",
     "IntervalClass",
+    "KeychainVault",
+    "KeyringVault",
     "LateDropped",
     "LineEnded",
     "LiveSource",
+    "MemoryStore",
+    "MemoryVault",
     "Model",
     "OverlapDropped",
     "Packet",
     "PacketRefused",
     "PacketsDropped",
+    "PassphraseKeyProvider",
     "Periods",
     "PolarSource",
     "Quality",
     "QualityChanged",
+    "Quarantined",
     "RRSeries",
     "RateEstimated",
     "Recording",
@@ -192,6 +288,8 @@ __all__ = [
     "ReplayOutcome",
     "ReplaySource",
     "ResultId",
+    "RetentionPolicy",
+    "RetentionReport",
     "Rhythm",
     "RiskAssessment",
     "RiskBeat",
@@ -210,11 +308,19 @@ __all__ = [
     "StampIgnored",
     "Stamped",
     "StaticKeyProvider",
+    "StoreBusy",
+    "StoreDamaged",
     "StoreFailed",
+    "StoreForked",
+    "StoreMigrated",
+    "StoreStats",
+    "StoredResult",
     "SyncReport",
     "SystemClock",
     "TrustedKey",
     "Unjudged",
+    "VaultAnchor",
+    "VaultKeyProvider",
     "WindowAnalyzed",
     "WindowResult",
     "analyze",
@@ -223,11 +329,14 @@ __all__ = [
     "assess",
     "corrected",
     "enroll",
+    "erase_store",
     "explain_window",
+    "export_store",
     "follow",
     "heart_rate_variability",
     "load_model",
     "open_source",
+    "protect_process",
     "replay",
     "replay_all",
     "rr_series",

@@ -1,4 +1,4 @@
-"""The `einthoven` command: analyze, beats, explain, live, enroll, sync, status, replay.
+"""The `einthoven` command: analyze, beats, explain, live, enroll, sync, status, replay, store.
 
 It deliberately contains no logic of its own: it opens things, calls the SDK, and shows what came back
 (``cli_render``). With ``--json`` standard output holds one JSON document and nothing else.
@@ -26,6 +26,7 @@ except ImportError:  # the bare install is what a phone carries
     sys.exit("einthoven: the command needs two more packages; run: pip install 'einthoven[cli]'")
 
 from einthoven import cli_render as render
+from einthoven import cli_store
 from einthoven.cli_explain import explain
 from einthoven.cli_heart import beats_document
 from einthoven.cli_live import Narrator, listen
@@ -72,6 +73,7 @@ app = typer.Typer(
     help="Analyse ECGs on this device, keep them encrypted, sync them. Not a medical device.",
 )
 app.command()(explain)
+app.add_typer(cli_store.app, name="store")
 _out = Console(highlight=False)
 _err = Console(stderr=True, highlight=False)
 
@@ -179,7 +181,7 @@ def sync(home: Home, as_json: Json = False) -> None:
     """Send what waits, fetch what is new, compare digests."""
     with open_store(home, create=False) as store:
         report = asyncio.run(sync_store(store))
-    document = render.sync_document(report)
+        document = render.sync_document(report, store.take_events())
     _show(document, as_json, lambda: render.show_sync(_out, document))
 
 
@@ -187,7 +189,7 @@ def sync(home: Home, as_json: Json = False) -> None:
 def status(home: Home, as_json: Json = False) -> None:
     """Say what the store holds, what waits, what was refused and why."""
     with open_store(home, create=False) as store:
-        document = render.status_document(find_identity(store), store.stats(), store.sync_state())
+        document = render.status_document(find_identity(store), store.stats(), store.sync_state(), store.take_events())
     _show(document, as_json, lambda: render.show_status(_out, document))
 
 
@@ -224,7 +226,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the one place where an error becomes a line and an exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        app(arguments, standalone_mode=False)
+        # A command that ends by typer.Exit, without an error, makes its status the value of the call.
+        ended = app(arguments, standalone_mode=False)
     except EinthovenError as problem:
         if "--json" in arguments:
             render.print_json({"error": type(problem).__name__, "problem": problem.problem, "remedy": problem.remedy})
@@ -242,7 +245,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"einthoven: {problem.format_message().rstrip('.')}; see `einthoven --help`", markup=False, soft_wrap=True
         )
         return InputError.exit_status
-    return 0
+    return ended if isinstance(ended, int) else 0
 
 
 def _require_signal(recording: Recording) -> None:

@@ -13,9 +13,11 @@ from typing import Annotated, Final
 
 from einthoven.errors import InputError
 from einthoven.key_provider_file import FileKeyProvider
+from einthoven.key_succession import key_provider, settle_succession, successor_path
 from einthoven.model_signature import TrustedKey
 from einthoven.models import Model, load_model
 from einthoven.native_stderr import native_stderr_silenced
+from einthoven.ports import KeyProvider
 from einthoven.runner_litert import LiteRtRunner
 from einthoven.store_sqlcipher import SqlCipherStore
 
@@ -55,6 +57,33 @@ TrustedKeys = Annotated[
 ]
 
 
+def store_keys(home: Path, *, create: bool = False) -> KeyProvider:
+    """What opens the store of a home folder.
+
+    Raises:
+        InputError: There is no store, and none is to be created.
+        KeyUnavailable: A key file that was to take another's place can't.
+    """
+    if not create and not any((home / name).exists() for name in (STORE_FILE, KEY_FILE)):
+        raise InputError(f"there is no store in {home}", "analyse a file first, or say --home")
+    return key_provider(home / KEY_FILE, create=create and not (home / STORE_FILE).exists())
+
+
+def new_keys(home: Path) -> KeyProvider:
+    """A key file that is to take the place of a home folder's (``settled_keys``)."""
+    return FileKeyProvider(successor_path(home / KEY_FILE), create=True)
+
+
+def settled_keys(home: Path) -> None:
+    """Leave the one key file that opens the store, which was just opened.
+
+    Raises:
+        KeyUnavailable: A key file can't be read, destroyed or renamed.
+        StoreIOError: The key slots can't be read.
+    """
+    settle_succession(home / STORE_FILE, home / KEY_FILE)
+
+
 def open_store(home: Path, *, create: bool) -> SqlCipherStore:
     """Open the store of a home folder.
 
@@ -64,8 +93,13 @@ def open_store(home: Path, *, create: bool) -> SqlCipherStore:
     """
     if not create and not (home / STORE_FILE).exists():
         raise InputError(f"there is no store in {home}", "analyse a file first, or say --home")
-    keys = FileKeyProvider(home / KEY_FILE, create=create and not (home / STORE_FILE).exists())
-    return SqlCipherStore.open(home / STORE_FILE, keys, create=create)
+    store = SqlCipherStore.open(home / STORE_FILE, store_keys(home, create=create), create=create)
+    try:
+        settled_keys(home)
+    except BaseException:
+        store.close()
+        raise
+    return store
 
 
 def open_model(folder: Path | None, trusted_keys: list[str] | None) -> Model:

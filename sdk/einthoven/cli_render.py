@@ -16,13 +16,16 @@ from rich.table import Table
 
 from einthoven.cli_heart import heart_document, show_classes, show_heart
 from einthoven.cli_risk import TIER_COLOUR, assessment_document, show_assessment
+from einthoven.cli_store_events import events_document, show_events
 from einthoven.explanation_words import basis_text, set_text
 from einthoven.identity import Identity
 from einthoven.models import Model
-from einthoven.ports import LiveSource, Source, StoreStats, SyncState
+from einthoven.ports import LiveSource, Source, SyncState
 from einthoven.recordings import Recording
 from einthoven.replaying import Replay, ReplayOutcome
 from einthoven.results import InconclusiveReason, Quality, Rhythm, RiskTier, WindowResult
+from einthoven.store_events import StoreEvent
+from einthoven.store_values import StoreStats
 from einthoven.syncing import SyncReport
 from einthoven_protocol.messages import RejectReason, VerdictCode
 
@@ -157,8 +160,8 @@ def state_document(state: SyncState) -> Document:
     }
 
 
-def sync_document(report: SyncReport) -> Document:
-    """Return what a sync did."""
+def sync_document(report: SyncReport, events: Sequence[StoreEvent]) -> Document:
+    """Return what a sync did, and what happened to the store."""
     return {
         "round_trips": report.round_trips,
         "results_up": report.results_up,
@@ -169,6 +172,7 @@ def sync_document(report: SyncReport) -> Document:
         "body_bytes_down": report.bytes_down,
         "body_bytes_per_result": report.bytes_per_result,
         "state": state_document(report.state),
+        "events": events_document(events),
     }
 
 
@@ -177,6 +181,7 @@ def show_sync(out: Console, document: Document) -> None:
     each = document["body_bytes_per_result"]
     per_row = "" if each is None else f", {each:.1f} B a result"
     trips = document["round_trips"]
+    show_events(out, document["events"])
     out.print(
         f"{document['results_up']} results and {document['annotations_up']} annotations up, "
         f"{document['annotations_down']} annotations down in {trips} round trip{'s' if trips > 1 else ''}: "
@@ -185,8 +190,10 @@ def show_sync(out: Console, document: Document) -> None:
     _show_state(out, document["state"])
 
 
-def status_document(identity: Identity | None, stats: StoreStats, state: SyncState) -> Document:
-    """Return what a store holds and where it stands."""
+def status_document(
+    identity: Identity | None, stats: StoreStats, state: SyncState, events: Sequence[StoreEvent]
+) -> Document:
+    """Return what a store holds, where it stands, and what happened to it."""
     return {
         "device": None if identity is None else identity_document(identity),
         "store": {
@@ -197,12 +204,14 @@ def status_document(identity: Identity | None, stats: StoreStats, state: SyncSta
             "file_bytes": stats.file_bytes,
         },
         "sync": state_document(state),
+        "events": events_document(events),
     }
 
 
 def show_status(out: Console, document: Document) -> None:
     """Show a store's status in a few lines."""
     device, store = document["device"], document["store"]
+    show_events(out, document["events"])
     out.print(f"Device: {device['device_id']} at {device['server']}" if device else "Device: not enrolled")
     out.print(
         f"Store: {store['results']} results, {store['annotations']} annotations, "

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from einthoven.errors import StoreIOError
@@ -43,12 +44,16 @@ class FileLock:
         self._descriptor = _lock(self._path)
 
     def release(self) -> None:
-        """Give the lock back; twice is allowed."""
+        """Give the lock back, whatever the disk says; twice is allowed."""
         if self._descriptor < 0:
             return
-        self._path.unlink(missing_ok=True)
-        os.close(self._descriptor)
-        self._descriptor = -1
+        try:
+            # A lock file that can't be removed is empty, and locked by nobody once its descriptor is closed.
+            with suppress(OSError):
+                self._path.unlink(missing_ok=True)
+        finally:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
 
 def _lock(lock_path: Path) -> int:
