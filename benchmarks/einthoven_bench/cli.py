@@ -1,4 +1,4 @@
-"""The `einthoven-bench` command: signal, model.
+"""The `einthoven-bench` command: signal, model, store.
 
 It deliberately measures nothing itself. With ``--json`` standard output holds one JSON document and nothing else; what
 is going on is said on standard error.
@@ -27,6 +27,7 @@ from einthoven_bench.figures import read_values
 from einthoven_bench.model_run import ModelOptions, ModelRun
 from einthoven_bench.render import change_table, print_document
 from einthoven_bench.signal_run import Options, SignalRun
+from einthoven_bench.store_run import StoreOptions, StoreRun
 from einthoven_bench.targets import changes
 
 DEFAULT_DATA = Path("../shared/data")
@@ -99,6 +100,35 @@ def model(
         sys.stdout.write(json.dumps(asdict(run.digest())) + "\n")
         return
     document = run.measure()
+    if as_json:
+        sys.stdout.write(document.as_json() + "\n")
+    else:
+        print_document(_out, document)
+    if before is not None:
+        (_err if as_json else _out).print(change_table(changes(before, document.figures)))
+
+
+@app.command()
+def store(
+    data: Annotated[Path, typer.Option("--data", help="Folder of data sets (its README gives the layout).")] = (
+        DEFAULT_DATA
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A minute's run over little, to see that it works.")] = False,
+    compare: Annotated[
+        Path | None, typer.Option("--compare", help="What --json printed earlier, to print the changes.")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--folder", help="Where stores are made, on the disk to measure; else temporary.")
+    ] = None,
+    crash_points: Annotated[
+        int | None, typer.Option("--crash-points", min=0, help="Crash points to try; 0 leaves them out.")
+    ] = None,
+    tamper: Annotated[bool, typer.Option("--tamper/--no-tamper", help="Tamper with a store in every way.")] = True,
+) -> None:
+    """Insert, commit, open, a day's size and memory, crash points, tampering and canaries of the encrypted store."""
+    before = read_values(compare) if compare else None
+    document = StoreRun(data, StoreOptions(quick, folder, crash_points, tamper), _progress).measure()
     if as_json:
         sys.stdout.write(document.as_json() + "\n")
     else:

@@ -5,6 +5,8 @@
     BenchError
     ├── DatasetNotFound        no such folder
     ├── DatasetCorrupt         an index, a shard or marks that do not hold what they claim
+    ├── CompilerNotFound       crash points can't be made on this system
+    ├── ShimNotLoaded          this process was not started behind the crash points' library
     ├── DocumentUnreadable     the file to compare with is no document of figures
     └── MeasurementFailed      the SDK refused a record; carries its exit status
 
@@ -70,3 +72,13 @@ class MeasurementFailed(BenchError):
     def __reduce__(self) -> tuple[type[BenchError], tuple[object, ...]]:
         """Travel whole from a worker's process."""
         return type(self), (self.problem, self.remedy, self.exit_status)
+
+
+class CompilerNotFound(BenchError):
+    """No C compiler, or a system on which calls can't be stood between."""
+
+    exit_status = 2
+
+
+class ShimNotLoaded(BenchError):
+    """This process was not started with the library in front."""

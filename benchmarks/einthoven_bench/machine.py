@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("einthoven", "numpy", "ai-edge-litert", "pcodec", "zstandard")
+PACKAGES = ("einthoven", "numpy", "ai-edge-litert", "pcodec", "zstandard", "sqlcipher3")
 """Whose versions bear on the figures."""
 
 

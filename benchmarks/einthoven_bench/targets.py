@@ -46,6 +46,17 @@ TARGETS: Final[dict[str, Target]] = {
     "signal.day_x_real_time": Target(20_000, "higher"),
     "signal.mitdb.bits_per_sample": Target(4.2, "lower"),
     "signal.cinc2017.bits_per_sample": Target(4.0, "lower"),
+    "store.insert_rows_per_s": Target(150_000, "higher"),
+    "store.insert_ratio_to_plain_sqlite": Target(0.85, "higher"),
+    "store.commit_p99_ms": Target(2, "lower"),
+    "store.open_ms": Target(20, "lower"),
+    "store.day_mb": Target(14, "lower"),
+    "store.rss_mb": Target(80, "lower"),
+    "store.crash_points": Target(10_000, "higher"),
+    "store.crash_rows_lost": Target(0, "lower"),
+    "store.crash_not_one_key": Target(0, "lower"),
+    "store.tamper_detected_ratio": Target(1, "higher"),
+    "store.canaries_found": Target(0, "lower"),
 }
 
 

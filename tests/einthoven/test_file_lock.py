@@ -26,6 +26,18 @@ def test_a_lock_is_released_once_and_can_be_taken_again(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_lock_file_that_can_not_be_removed_does_not_keep_the_lock(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    lock = FileLock(folder / "x")
+    folder.rename(tmp_path / "moved")
+    folder.touch()  # the lock's name now leads through a file, so that removing it fails
+
+    lock.release()
+
+    FileLock(tmp_path / "moved" / "x").release()
+
+
 def test_a_lock_file_that_can_not_be_made_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "x.lock").symlink_to(tmp_path / "elsewhere")
 

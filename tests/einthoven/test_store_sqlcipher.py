@@ -16,15 +16,19 @@ import numpy as np
 import pytest
 from sqlcipher3 import dbapi2
 
-from einthoven.errors import KeyUnavailable, StoreIOError, StoreTooNew, StoreUnsafe, WrongKey
+from einthoven.errors import KeyUnavailable, StoreDamaged, StoreIOError, StoreTooNew, StoreUnsafe, WrongKey
 from einthoven.key_provider_file import FileKeyProvider
+from einthoven.key_slots import read_slots
 from einthoven.keys import StaticKeyProvider
 from einthoven.ports import Segment
 from einthoven.results import InconclusiveReason, Quality, Rhythm, RiskTier, WindowResult
 from einthoven.segments import segment_digest
-from einthoven.sqlcipher_connection import check_build
-from einthoven.store_schema import MIGRATIONS, SCHEMA_VERSION, migrate
+from einthoven.sqlcipher_connection import FileKey, check_build
+from einthoven.sqlcipher_rows import SqlCipherRows
+from einthoven.store_events import ContentDropped, DamageQuarantined
+from einthoven.store_schema import SCHEMA_VERSION, position_of
 from einthoven.store_sqlcipher import SqlCipherStore
+from einthoven.store_values import AuditAction, ContentKind, DropReason
 from einthoven_protocol.messages import AnnotationRow, Register, ResultId
 
 KEY = StaticKeyProvider(secrets.token_bytes(32))
@@ -62,14 +66,26 @@ def path(tmp_path: Path) -> Path:
     return made
 
 
+LEFT = {"store.db", "store.db.keys", "store.db.anchor"}
+
+
+def left_beside(path: Path) -> set[str]:
+    return {file.name for file in path.parent.iterdir()}
+
+
 def folder_bytes(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
-def raw(path: Path, key: StaticKeyProvider = KEY) -> dbapi2.Connection:
+def raw(path: Path) -> dbapi2.Connection:
+    """A connection of somebody who has the data key."""
+    slots = read_slots(path)
+    assert slots is not None
+    slot = slots.slots[-1]
+    key = FileKey(KEY.unwrap(slot.wrapped, slots.store_id), slot.salt)
     connection = dbapi2.connect(str(path), isolation_level=None)
     connection.execute("PRAGMA cipher_log_level = NONE")
-    connection.execute(f"PRAGMA key = \"x'{key.load().hex()}'\"")
+    connection.execute(f'PRAGMA key = "{key.literal()}"')
     return connection
 
 
@@ -100,9 +116,10 @@ def test_a_store_is_private_and_leaves_one_file_when_closed(tmp_path: Path) -> N
     finally:
         os.umask(previous)
 
-    assert modes == dict.fromkeys(["store.db", "store.db-wal", "store.db-shm", "store.db.lock"], 0o600)
+    names = ["store.db", "store.db-wal", "store.db-shm", "store.db.lock", "store.db.keys", "store.db.anchor"]
+    assert modes == dict.fromkeys(names, 0o600)
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-    assert list(path.parent.iterdir()) == [path]
+    assert left_beside(path) == LEFT
 
 
 def test_a_row_survives_closing_and_opening(path: Path) -> None:
@@ -113,7 +130,7 @@ def test_a_row_survives_closing_and_opening(path: Path) -> None:
 
 def test_hardening_is_in_force(path: Path) -> None:
     with SqlCipherStore.open(path, KEY) as store:
-        connection = store._connection
+        connection = store._writer.rows.connection
         pragmas = {
             name: connection.execute(f"PRAGMA {name}").fetchone()[0]
             for name in ("journal_mode", "synchronous", "temp_store", "foreign_keys", "secure_delete", "trusted_schema")
@@ -145,20 +162,6 @@ def test_without_a_key_nothing_is_made(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-class ShortKey:
-    """A provider that breaks its promise."""
-
-    def load(self) -> bytes:
-        return b"short"
-
-
-def test_a_key_of_the_wrong_length_makes_nothing(tmp_path: Path) -> None:
-    with pytest.raises(KeyUnavailable, match="5 bytes"):
-        SqlCipherStore.open(tmp_path / "store.db", ShortKey())
-
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_folder_that_can_not_be_made_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
@@ -175,7 +178,7 @@ def test_what_a_power_cut_left_half_made_is_made_anew(tmp_path: Path) -> None:
     with SqlCipherStore.open(tmp_path / "store.db", KEY) as store:
         assert store.stats().results == 0
 
-    assert list(tmp_path.iterdir()) == [tmp_path / "store.db"]
+    assert left_beside(tmp_path / "store.db") == LEFT
 
 
 def test_a_log_without_its_file_is_not_played_into_a_new_one(path: Path) -> None:
@@ -215,9 +218,9 @@ REFUSED: dict[str, tuple[Callable[[Path], object], type[Exception]]] = {
     "plaintext SQLite": (plaintext_database, WrongKey),
     "other application": (other_application, WrongKey),
     "first page cut": (lambda path: os.truncate(path, 4_000), WrongKey),
-    "first page damaged": (lambda path: damage(path, 100), WrongKey),
-    "pages cut": (lambda path: os.truncate(path, 3 * 4_096), StoreIOError),
-    "cut in mid-page": (lambda path: os.truncate(path, path.stat().st_size - 100), StoreIOError),
+    "first page damaged": (lambda path: damage(path, 100), StoreDamaged),
+    "pages cut": (lambda path: os.truncate(path, 3 * 4_096), StoreDamaged),
+    "cut in mid-page": (lambda path: os.truncate(path, path.stat().st_size - 100), StoreDamaged),
 }
 
 
@@ -239,7 +242,7 @@ def test_what_is_no_store_is_refused_and_left_byte_for_byte(
     before = folder_bytes(path.parent)
 
     with pytest.raises(error) as refused:
-        SqlCipherStore.open(path, KEY, create=create)
+        SqlCipherStore.open(path, KEY, create=create, repair=False)
 
     assert folder_bytes(path.parent) == before
     assert "\n" not in str(refused.value)
@@ -278,9 +281,9 @@ def test_a_first_page_that_was_torn_while_the_log_was_moved_is_taken_from_the_lo
     """A power cut in a checkpoint: the page is half written in the file and whole in the log."""
     with SqlCipherStore.open(path, KEY) as store:
         # Changing the version writes page 1 itself into the log.
-        store._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        store._writer.rows.connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         store.put_setting("kept", b"x")
-        for suffix in ("", "-wal"):
+        for suffix in ("", "-wal", ".keys", ".anchor"):
             shutil.copy(f"{path}{suffix}", path.parent / f"cut.db{suffix}")
     cut = path.parent / "cut.db"
     with cut.open("r+b") as file:
@@ -395,50 +398,106 @@ def test_a_damaged_page_is_an_error_of_what_reads_it_only(path: Path, capfd: pyt
     assert capfd.readouterr() == ("", "")
 
 
-def test_rows_that_decrypt_but_make_no_sense_are_damage(path: Path) -> None:
-    (one, _), (_, other) = window(1), window(2)
+def test_rows_that_somebody_with_the_key_changed_are_damage_and_said_once(path: Path) -> None:
+    changed, other = window(1)[0], window(2)[0]
     connection = raw(path)
-    connection.execute("UPDATE result SET body = x'00' WHERE counter = 5")
-    connection.execute("UPDATE segment SET body = x'00' WHERE digest = ?", (window(0)[0].segment_digest,))
-    # Bytes of another segment under this digest: they decode, and are still not what was asked for.
     connection.execute(
-        "UPDATE segment SET body = (SELECT body FROM segment WHERE digest = ?) WHERE digest = ?",
-        (segment_digest(other), one.segment_digest),
+        "UPDATE result SET body = (SELECT body FROM result WHERE position & 255 = 6) WHERE position & 255 = 5"
     )
-    connection.execute("INSERT INTO annotation VALUES (1, 1, 1, 'a', x'00', NULL, 1)")
+    connection.execute("UPDATE segment SET first_byte = 0 WHERE digest = ?", (changed.segment_digest,))
+    connection.execute("UPDATE setting SET value = x'00' WHERE name = 'kept'")
+    connection.execute("INSERT INTO annotation VALUES (1, 1, 1, 'a', x'00', NULL, 1, zeroblob(16))")
     connection.close()
     row = AnnotationRow(target=ResultId(1, 1, 1), author="a", rhythm=Register("", 1), comment=Register("", 1))
 
     with SqlCipherStore.open(path, KEY) as store:
         for call in (
             lambda: store.result(5),
-            store.results,
-            lambda: store.segment(window(0)[0].segment_digest),
-            lambda: store.segment(one.segment_digest),
-            store.annotations,
+            lambda: store.segment(changed.segment_digest),
             lambda: store.annotate(row),
         ):
-            with pytest.raises(StoreIOError, match="damaged"):
-                call()
-        assert store.result(6) is not None
+            for _ in range(2):
+                with pytest.raises(StoreDamaged, match="not what was written"):
+                    call()
+        assert [result.counter for result in store.results()] == [*range(1, 5), *range(6, 41)]
+        assert store.annotations() == []
+        assert store.segment(other.segment_digest) is not None
+        events = store.take_events()
+        assert {(event.kind, event.place) for event in events if isinstance(event, DamageQuarantined)} == {
+            (ContentKind.RESULT, "1:5"),
+            (ContentKind.SEGMENT, changed.segment_digest.hex()),
+            (ContentKind.ANNOTATION, "1:1:1:a"),
+        }
+        assert len(events) == 3
+        assert store.append_window(*window(60)).counter == 41
 
 
-def append_until_refused(store: SqlCipherStore) -> None:
-    for seed in range(100, 140):
-        store.append_window(*window(seed))
-
-
-def test_a_full_disk_loses_nothing_and_takes_rows_again_once_there_is_space(path: Path) -> None:
+def test_rows_with_a_right_tag_that_can_not_be_read_are_damage_too(path: Path) -> None:
+    digest = window(3)[0].segment_digest
     with SqlCipherStore.open(path, KEY) as store:
-        (pages,) = store._connection.execute("PRAGMA page_count").fetchone()
-        store._connection.execute(f"PRAGMA max_page_count = {pages}")
-        with pytest.raises(StoreIOError, match="disk is full"):
-            append_until_refused(store)
-        kept = store.stats().results
-        assert [result.counter for result in store.results()] == list(range(1, kept + 1))
 
-        store._connection.execute(f"PRAGMA max_page_count = {2**30}")
-        assert store.append_window(*window(200)).counter == kept + 1
+        def write_nonsense(rows: SqlCipherRows) -> None:
+            rows.put("result", (position_of(1, 5), 0, bytes(13), bytes(32)))
+            row = rows.find("segment", "WHERE digest = ?", (digest,))
+            assert row is not None
+            rows.put("segment", (*row[:5], row[5] - 1))
+            rows.insert("beat_run", (1, 1, 2, 2, b"no beats"))
+
+        store._writer.write(write_nonsense)
+
+        with pytest.raises(StoreDamaged):
+            store.result(5)
+        with pytest.raises(StoreDamaged):
+            store.segment(digest)
+        assert store.beats(0, 10) == []
+        assert len(store.results()) == 39
+        assert len(store.take_events()) == 3
+
+
+def limit_pages(store: SqlCipherStore, more: int) -> None:
+    (pages,) = store._writer.rows.connection.execute("PRAGMA page_count").fetchone()
+    store._writer.rows.connection.execute(f"PRAGMA max_page_count = {pages + more}")
+
+
+def test_on_a_full_disk_the_oldest_signals_make_room_and_no_result_is_lost(path: Path) -> None:
+    with SqlCipherStore.open(path, KEY) as store:
+        digests = [result.segment_digest for result in store.results()]
+        store.acknowledge_segments(digests[20:30])
+        limit_pages(store, 2)
+
+        stored = [store.append_window(*window(seed)) for seed in range(100, 140)]
+
+        assert [result.counter for result in store.results()] == list(range(1, 81))
+        dropped = [event for event in store.take_events() if isinstance(event, ContentDropped)]
+        assert {(event.kind, event.reason) for event in dropped} == {(ContentKind.SEGMENT, DropReason.DISK_FULL)}
+        assert dropped[0].unacknowledged < dropped[0].count
+        assert store.segment(digests[20]) is None
+        assert store.segment(stored[-1].segment_digest) is not None
+        actions = [entry.action for entry in store.audit_trail()]
+        assert actions.count(AuditAction.DROPPED) == len(dropped)
+        assert store.check().sound
+
+
+def put_settings_until_refused(store: SqlCipherStore) -> None:
+    for number in range(100):
+        store.put_setting(f"s{number}", bytes(1_000))
+
+
+def test_a_full_disk_with_nothing_left_to_drop_is_an_error_and_loses_nothing(tmp_path: Path) -> None:
+    with SqlCipherStore.open(tmp_path / "store.db", KEY) as store:
+        limit_pages(store, 8)
+        with pytest.raises(StoreIOError, match="disk is full"):
+            put_settings_until_refused(store)
+        kept = [store.setting(f"s{number}") for number in range(100)]
+        count = kept.index(None)
+        assert kept[:count] == [bytes(1_000)] * count
+        assert kept[count:] == [None] * (100 - count)
+        assert count > 3
+
+        store._writer.rows.connection.execute(f"PRAGMA max_page_count = {2**30}")
+        store.put_setting("more", b"x")
+        assert store.setting("more") == b"x"
+        assert store.check().sound
 
 
 def test_a_file_that_may_not_grow_is_one_clear_line_and_nothing_is_lost(path: Path) -> None:
@@ -480,28 +539,3 @@ def test_an_interrupted_batch_leaves_nothing(path: Path) -> None:
         assert store.stats().results == 40
         assert store.segment(good.segment_digest) is None
         assert store.append_windows([]) == []
-
-
-# ---- migrations ------------------------------------------------------------------------------------------------------
-
-
-def test_migrations_are_each_all_or_nothing() -> None:
-    connection = dbapi2.connect(":memory:", isolation_level=None)
-    good, bad = ("CREATE TABLE a (x)",), ("CREATE TABLE b (x)", "INSERT INTO nowhere VALUES (1)")
-
-    with pytest.raises(dbapi2.OperationalError):
-        migrate(connection, "x", (good, bad))
-    assert connection.execute("PRAGMA user_version").fetchone() == (1,)
-    assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("a",)]
-
-    migrate(connection, "x", (good, ("CREATE TABLE b (x)",)))
-    assert connection.execute("PRAGMA user_version").fetchone() == (2,)
-    connection.close()
-
-
-def test_an_opened_file_has_the_newest_version(path: Path) -> None:
-    connection = raw(path)
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    connection.close()
-
-    assert version == SCHEMA_VERSION == len(MIGRATIONS)
