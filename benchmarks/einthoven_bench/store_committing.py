@@ -32,7 +32,7 @@ PAGES_A_SYNC: Final = 8
 """Pages that the bare sync writes: about what a commit puts into the log."""
 SCAN_LIMIT: Final = 1_000
 """Results that the reader asks for at a time."""
-PAUSE_S: Final = 0.002
+PAUSE_S: Final = 0.02
 """Between two commits: a session makes one every half minute, and a reader is to be in the middle of something."""
 _PAGE: Final = bytes(4_096)
 

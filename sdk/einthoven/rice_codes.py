@@ -26,6 +26,8 @@ ESCAPE: Final = 24
 """Rest from which on a value is written out whole: a pause of an hour does not cost a kilobyte of ones."""
 
 _ESCAPED_BITS: Final = 64
+_TRIED_AT_ONCE: Final = 2**15
+"""Numbers looked at in one go while the length of the remainder is chosen: 256 kB."""
 _WORD: Final = 0x7F
 _MAX_VARINT_BYTES: Final = 9
 
@@ -112,19 +114,28 @@ def decode_rice(octets: bytes, at: int, count: int) -> tuple[NDArray[np.uint64],
 
 
 def _remainder_bits(values: NDArray[np.uint64]) -> int:
-    """The ``k`` that gives the fewest bits."""
-    best, fewest = 0, None
-    for bits in range(MAX_REMAINDER_BITS + 1):
-        rest = values >> np.uint64(bits)
-        escaped = rest >= ESCAPE
-        n_escaped = int(escaped.sum())
-        n_bits = int(rest[~escaped].sum()) + len(values) + n_escaped * (ESCAPE + _ESCAPED_BITS)
-        n_bits += bits * (len(values) - n_escaped)
-        if fewest is None or n_bits < fewest:
-            best, fewest = bits, n_bits
-        if not rest.any():
-            break
-    return best
+    """The ``k`` that gives the fewest bits, the least of them."""
+    if not len(values):
+        return 0
+    # From here on everything is remainder, and each further bit is one more for every value.
+    last = min(int(values.max()).bit_length(), MAX_REMAINDER_BITS)
+    at_once = max(1, _TRIED_AT_ONCE // len(values))
+    n_bits = [
+        count
+        for first in range(0, last + 1, at_once)
+        for count in _coded_bits(values, np.arange(first, min(first + at_once, last + 1), dtype=np.uint64))
+    ]
+    return n_bits.index(min(n_bits))
+
+
+def _coded_bits(values: NDArray[np.uint64], remainder_bits: NDArray[np.uint64]) -> list[int]:
+    """How many bits the code takes with each ``k``."""
+    rest = values >> remainder_bits[:, None]
+    escaped = rest >= ESCAPE
+    rest[escaped] = ESCAPE + _ESCAPED_BITS
+    n_bits = rest.sum(axis=1) + np.uint64(len(values))
+    n_bits += remainder_bits * (len(values) - np.count_nonzero(escaped, axis=1)).astype(np.uint64)
+    return [int(count) for count in n_bits]
 
 
 def _read_unary(octets: bytes, at: int, count: int) -> tuple[NDArray[np.int64], int]:

@@ -23,12 +23,12 @@ MIN_SQLCIPHER_MAJOR: Final = 4
 """First with per-page HMAC-SHA512."""
 SQLITE_NOTADB: Final = 26
 """What SQLite says of a file that does not open under its key."""
-_SQLITE_IOERR, _SQLITE_CORRUPT, _SQLITE_FULL = 10, 11, 13
+_SQLITE_READONLY, _SQLITE_IOERR, _SQLITE_CORRUPT, _SQLITE_FULL = 8, 10, 11, 13
 DAMAGED_REMEDY: Final = "repair it with 'einthoven store check --repair', or restore it from a backup"
 _REMEDIES: Final = {
     5: ("is in use", "close what else has it open, then try again"),  # SQLITE_BUSY
     6: ("is in use", "close what else has it open, then try again"),  # SQLITE_LOCKED
-    8: ("can't be written to", "make file and folder writable"),  # SQLITE_READONLY
+    _SQLITE_READONLY: ("can't be written to", "make file and folder writable"),
     _SQLITE_IOERR: ("can't be read or written", "see to the disk, then try again"),
     14: ("can't be opened", "make file and folder readable"),  # SQLITE_CANTOPEN
 }
@@ -62,6 +62,15 @@ def in_our_words(error: dbapi2.Error, file_name: str) -> StoreIOError:
         return StoreDamaged(f"{file_name} is damaged", DAMAGED_REMEDY)
     problem, remedy = _REMEDIES.get(code, (f"failed with SQLite error {code}", "see to the disk, then try again"))
     return StoreIOError(f"{file_name} {problem}", remedy)
+
+
+def says_read_only(error: StoreIOError) -> bool:
+    """Whether SQLite can't write through any connection that this process has to the file.
+
+    It opens a log's index for reading where it can't open it for writing, also if that fails only once, and every
+    connection shares it, until the last one is closed.
+    """
+    return getattr(error.__cause__, "sqlite_errorcode", 0) & 0xFF == _SQLITE_READONLY
 
 
 def check_build(sqlite_version: tuple[int, ...], cipher_version: str | None) -> None:

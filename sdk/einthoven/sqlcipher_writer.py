@@ -24,6 +24,7 @@ from sqlcipher3 import dbapi2
 from einthoven.errors import StoreDamaged, StoreError, StoreIOError
 from einthoven.sqlcipher_checkpoints import CHECKPOINT_BYTES, MOVE_LOG, Checkpointer
 from einthoven.sqlcipher_connection import PAGE_BYTES, DiskFull, move_log, translated
+from einthoven.sqlcipher_errors import says_read_only
 from einthoven.sqlcipher_page_file import PageFile
 from einthoven.sqlcipher_reserve import Reserve
 from einthoven.sqlcipher_retention import ROOM_BYTES, free_bytes_inside, keep_below, make_room
@@ -37,7 +38,7 @@ PAGES_PER_COMMIT: Final = 6
 LOOK_STRIDE_BYTES: Final = 2**19
 """Bytes written between two looks at the disk's room and the file's ceiling."""
 MAX_YIELD_S: Final = 0.01
-"""Seconds that one reading call gives way to commits, at most."""
+"""Seconds that one reading call gives way to commits before it has done any work."""
 
 _Value = TypeVar("_Value")
 
@@ -114,15 +115,22 @@ class StoreWriter:
             return value
 
     def give_way(self) -> Callable[[], None]:
-        """What a reading call should do from time to time, so that a commit need not wait for the interpreter."""
-        left_s = MAX_YIELD_S
+        """What a reading call should do from time to time, so that a commit need not wait for the interpreter.
+
+        A reader is kept no longer than it has been at work, and ``MAX_YIELD_S``.
+        """
+        began_s = time.monotonic()
+        yielded_s = 0.0
 
         def yield_to_commits() -> None:
-            nonlocal left_s
-            if left_s > 0 and not self._idle.is_set():
-                started = time.monotonic()
+            nonlocal yielded_s
+            if self._idle.is_set():
+                return
+            now_s = time.monotonic()
+            left_s = MAX_YIELD_S + (now_s - began_s - yielded_s) - yielded_s
+            if left_s > 0:
                 self._idle.wait(left_s)
-                left_s -= time.monotonic() - started
+                yielded_s += time.monotonic() - now_s
 
         return yield_to_commits
 
@@ -140,10 +148,7 @@ class StoreWriter:
 
     @contextmanager
     def alone(self) -> Iterator[OpenedFile]:
-        """The file with nobody in it, for work that replaces it; the readers' connections must have been closed.
-
-        On leaving, the file is opened again, with the key that it has then.
-        """
+        """The file with nobody in it, readers included, for work that replaces it; it is opened again afterwards."""
         with self._turn():
             self._checkpointer.pause()
             self._broken = True
@@ -208,6 +213,8 @@ class StoreWriter:
         except StoreIOError as error:
             # A row that fails its tag is damage, too, but the connection that read it is sound.
             self._broken = isinstance(error.__cause__, dbapi2.Error)
+            if says_read_only(error):
+                self.rows.connection.close()
             raise
         if self.rows.commit_seq != before:
             self._committed()
@@ -273,8 +280,7 @@ class StoreWriter:
             return
         self._since_look_bytes = 0
         self._reserve.make()
-        ceiling_bytes = self.store_max_bytes
-        if ceiling_bytes is None:
+        if (ceiling_bytes := self.store_max_bytes) is None:
             return
         try:
             self._attempt(lambda rows: keep_below(rows, ceiling_bytes, at_ms=self._file.clock.now_ms()))

@@ -250,6 +250,11 @@ class _Opening:
         connection = open_writer(self.path, key)
         try:
             with translated(self.path.name):
+                # Refused here if it can't write: SQLite falls back to reading where it can't open for writing, also if
+                # that fails only once (``says_read_only``).
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute("PRAGMA user_version = 0")
+                connection.execute("ROLLBACK")
                 at_ms = self.clock.now_ms()
                 version = migrate(connection, self.path.name, store_id=slots.store_id, at_ms=at_ms)
                 rows = SqlCipherRows(connection)

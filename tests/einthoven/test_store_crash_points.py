@@ -143,6 +143,51 @@ def test_a_commit_that_could_not_be_synced_does_not_come_back(tmp_path: Path) ->
     assert done.stdout.splitlines() == ["failed", "failed", "['before', 'after'] []"]
 
 
+_ONE_OPEN_THAT_FAILS = """
+import errno, os, sys
+from pathlib import Path
+from einthoven.errors import StoreIOError
+from einthoven.keys import StaticKeyProvider
+from einthoven.store_events import AnchorFailed
+from einthoven.store_sqlcipher import SqlCipherStore
+from einthoven_bench.crash_shim import CALLS, CallKind, Mode, Shim
+folder, shim, provider = Path(sys.argv[1]), Shim(), StaticKeyProvider(bytes(range(32)))
+shim.watch(folder)
+shim.arm(Mode.COUNT, CALLS)
+SqlCipherStore.open(folder / "store.db", provider).close()
+fired, number, refused = True, 0, 0
+while fired:
+    number += 1
+    shim.arm(Mode.FAIL_ONCE, frozenset({CallKind.OPEN, CallKind.CREATE}), at=number, error=errno.EIO)
+    try:
+        store = SqlCipherStore.open(folder / "store.db", provider, create=False)
+    except StoreIOError:
+        refused += 1
+        store = SqlCipherStore.open(folder / "store.db", provider, create=False)
+    fired = shim.fired()
+    shim.lift()
+    assert store.setting("other") is None
+    store.put_setting("name", bytes([number]))
+    assert store.setting("name") == bytes([number])
+    assert not [event for event in store.take_events() if not isinstance(event, AnchorFailed)], number
+    store.close()
+print(number > 5, refused > 3, sorted(file.name for file in folder.iterdir()))
+"""
+
+
+def test_one_file_that_could_not_be_opened_leaves_no_store_that_can_not_write(tmp_path: Path) -> None:
+    """SQLite opens its log's index for reading then, for every connection of the process."""
+    watched, outside = tmp_path / "watched", tmp_path / "outside"
+    watched.mkdir()
+    outside.mkdir()
+
+    done = behind_shim(_ONE_OPEN_THAT_FAILS, outside, watched)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("True True ['store.db', 'store.db.anchor', 'store.db.keys'")
+    assert ".damaged" not in done.stdout
+
+
 _ALL_OF_A_KIND = """
 import json, sys
 from pathlib import Path
