@@ -9,7 +9,15 @@ import pytest
 
 from einthoven_bench.canary_content import key_needles, made_canaries
 from einthoven_bench.errors import MeasurementFailed
-from einthoven_bench.store_canaries import CANARIES, CanaryOutcome, CanaryTask, Tenant, canary_figures, measure_canaries
+from einthoven_bench.store_canaries import (
+    CANARIES,
+    MAX_CUT_SHARE,
+    CanaryOutcome,
+    CanaryTask,
+    Tenant,
+    canary_figures,
+    measure_canaries,
+)
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="signals and core limits of Linux")
 
@@ -18,7 +26,7 @@ FEW = 400
 
 def assert_nothing_leaks(outcome: CanaryOutcome) -> None:
     assert {place: found for place, found in outcome.found.items() if found} == {}
-    assert outcome.control == outcome.needles
+    assert outcome.control >= (1 - MAX_CUT_SHARE) * outcome.needles
     # The search had something to look at: the store in each of its states, and what was said of refusals.
     assert all(outcome.places[f"store, {step}"] > 100_000 for step in ("open", "fail", "repair", "close"))
     assert outcome.places["said, fail"] > 1_000
