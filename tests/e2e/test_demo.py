@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ET
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,15 @@ def test_a_bad_record_ends_in_one_line_and_leaves_nothing(tmp_path: Path, conten
     assert_nothing_is_left(tmp_path)
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C reaches this process and its children, also where the tests were started with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("moment", ["1", "2", "server killed", "5"])
 def test_stopped_at_any_step_it_cleans_up(tmp_path: Path, moment: str) -> None:
     """Ctrl-C goes to the whole foreground group, as from a terminal; the outage is the hardest moment."""
@@ -134,6 +144,7 @@ def test_stopped_at_any_step_it_cleans_up(tmp_path: Path, moment: str) -> None:
     assert_nothing_is_left(tmp_path)
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_what_ctrl_c_broke_on_its_way_is_a_ctrl_c(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
