@@ -57,7 +57,7 @@ SALT_BYTES: Final = 16
 """First bytes of a file, where SQLite has its magic."""
 BUSY_TIMEOUT_S: Final = 2.0
 """Seconds to wait for somebody else's reader."""
-CACHE_KIB: Final = 1_024
+CACHE_KIB: Final = 256
 """Pages that a connection keeps decrypted, in KiB; this build's own choice is 8 MB each."""
 JOURNAL_SIZE_LIMIT_BYTES: Final = 8 * 2**20
 """The write-ahead log is cut back to this once it was moved into the file."""
