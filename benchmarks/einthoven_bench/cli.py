@@ -23,7 +23,7 @@ except ImportError:
 
 from einthoven.errors import EinthovenError
 from einthoven_bench.errors import BenchError
-from einthoven_bench.figures import read_values
+from einthoven_bench.figures import Document, read_values
 from einthoven_bench.model_run import ModelOptions, ModelRun
 from einthoven_bench.render import change_table, print_document
 from einthoven_bench.signal_run import Options, SignalRun
@@ -69,12 +69,7 @@ def signal(
         sys.stdout.write(json.dumps(asdict(run.digest())) + "\n")
         return
     document = run.measure()
-    if as_json:
-        sys.stdout.write(document.as_json() + "\n")
-    else:
-        print_document(_out, document)
-    if before is not None:
-        (_err if as_json else _out).print(change_table(changes(before, document.figures)))
+    _show(document, before, as_json)
 
 
 @app.command()
@@ -100,12 +95,7 @@ def model(
         sys.stdout.write(json.dumps(asdict(run.digest())) + "\n")
         return
     document = run.measure()
-    if as_json:
-        sys.stdout.write(document.as_json() + "\n")
-    else:
-        print_document(_out, document)
-    if before is not None:
-        (_err if as_json else _out).print(change_table(changes(before, document.figures)))
+    _show(document, before, as_json)
 
 
 @app.command()
@@ -129,6 +119,11 @@ def store(
     """Insert, commit, open, a day's size and memory, crash points, tampering and canaries of the encrypted store."""
     before = read_values(compare) if compare else None
     document = StoreRun(data, StoreOptions(quick, folder, crash_points, tamper), _progress).measure()
+    _show(document, before, as_json)
+
+
+def _show(document: Document, before: dict[str, float] | None, as_json: bool) -> None:
+    """Print what was measured, and what changed since."""
     if as_json:
         sys.stdout.write(document.as_json() + "\n")
     else:
