@@ -72,7 +72,10 @@ def test_commits_are_measured_while_a_reader_reads() -> None:
     assert len(outcome.reading_s) == len(outcome.alone_s) == 20
     p99 = figures["store.commit_p99_ms"]
     assert p99.value == pytest.approx(1e3 * np.percentile(outcome.reading_s, 99))
-    assert figures["store.bare_sync_p99_ms"].value < figures["store.commit_alone_p99_ms"].value
+    # Which of two tails of twenty is longer is the disk's to say, so each is held to its own times.
+    assert figures["store.bare_sync_p99_ms"].value == pytest.approx(1e3 * np.percentile(outcome.sync_s, 99))
+    share = 100 * np.median(outcome.sync_s) / np.median(outcome.alone_s)
+    assert f"which is {share:.0f} % of a commit's" in figures["store.bare_sync_p99_ms"].note
 
 
 def test_windows_are_signal_that_no_other_has(make_root: MakeRoot) -> None:
@@ -146,6 +149,7 @@ def test_found_canaries_are_added_up() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_tampering_is_a_ratio_over_all_ways() -> None:
     (figure,) = tamper_figure()
 
