@@ -1,4 +1,4 @@
-"""The `einthoven-bench` command: signal, model, store.
+"""The `einthoven-bench` command: signal, model, store, sync.
 
 It deliberately measures nothing itself. With ``--json`` standard output holds one JSON document and nothing else; what
 is going on is said on standard error.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +28,7 @@ from einthoven_bench.model_run import ModelOptions, ModelRun
 from einthoven_bench.render import change_table, print_document
 from einthoven_bench.signal_run import Options, SignalRun
 from einthoven_bench.store_run import StoreOptions, StoreRun
+from einthoven_bench.sync_run import QUICK, SyncOptions, SyncRun
 from einthoven_bench.targets import changes
 
 DEFAULT_DATA = Path("../shared/data")
@@ -120,6 +121,26 @@ def store(
     before = read_values(compare) if compare else None
     document = StoreRun(data, StoreOptions(quick, folder, crash_points, tamper), _progress).measure()
     _show(document, before, as_json)
+
+
+@app.command()
+def sync(
+    data: Annotated[Path, typer.Option("--data", help="Folder of data sets (its README gives the layout).")] = (
+        DEFAULT_DATA
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Half a minute's run, to see that it works.")] = False,
+    compare: Annotated[
+        Path | None, typer.Option("--compare", help="What --json printed earlier, to print the changes.")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--folder", help="Where stores and the server's data lie; else temporary.")
+    ] = None,
+) -> None:
+    """Rows a second, bytes a row and an edit, repair and restore, between real devices and a real server."""
+    before = read_values(compare) if compare else None
+    options = replace(QUICK if quick else SyncOptions(), folder=folder)
+    _show(SyncRun(data, options, _progress).measure(), before, as_json)
 
 
 def _show(document: Document, before: dict[str, float] | None, as_json: bool) -> None:

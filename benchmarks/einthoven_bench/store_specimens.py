@@ -184,8 +184,29 @@ def _live(rows: SqlCipherRows, chance: random.Random, part: int, results: int) -
             rows.insert("quarantine", (rows.next_id("quarantine"), kind, f"{number:064x}", reason, AT_MS))
             rows.append_audit(AuditAction.VIEWED, f"{number}", at_ms=AT_MS + number)
     with rows.transaction():
+        _live_with_others(rows, chance, epoch, range(first + 1, first + 1 + results // 2))
+    with rows.transaction():
         # Free pages, and pages that change without growing.
         rows.remove_segments([row[0] for row in rows.select("segment", "WHERE id % 5 = ? ORDER BY id", (part,))])
         rows.delete_where("annotation", "WHERE counter % 9 = ?", (part,))
         for name, _value in rows.select("setting", "WHERE name LIKE 'name1%'"):
             rows.put("setting", (name, chance.randbytes(60)))
+
+
+def _live_with_others(rows: SqlCipherRows, chance: random.Random, epoch: int, numbers: range) -> None:
+    """What came down, notes, and what is known of pushes: rows of every kind that version 3 added."""
+    for number in numbers:
+        position, at_ms = position_of(epoch, number), AT_MS + number
+        rows.insert("own_note", (position, at_ms, 0, 0, chance.randbytes(150)))
+        rows.insert("note", (9, epoch, number, at_ms, 1, 0, chance.randbytes(150)))
+        rows.insert("replica", (9, position, at_ms, 0, chance.randbytes(RESULT_BODY_BYTES)))
+        rows.insert("superseded", (7, epoch, number, chance.randbytes(32), 1, chance.randbytes(150)))
+        rows.insert("document", (f"settings/{number}", 1, AT_MS, chance.randbytes(64), chance.randbytes(150)))
+        rows.insert("owner", (number, chance.randbytes(32)))
+        rows.insert("bucket", (number, 1, 1, chance.randbytes(16), None, None))
+        rows.insert("deletion", (3, 7, epoch, number, "", -1))
+        rows.insert("alert_sent", (position, 1))
+        rows.insert("to_give", (position,))
+        rows.insert("dropped_run", (9, position, position + 3, chance.randbytes(64)))
+        rows.insert("draft", (7, epoch, number, "device", 5, 0, 0))
+    rows.put("note_log", (epoch, numbers[-1], 0))

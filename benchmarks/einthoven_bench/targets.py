@@ -57,6 +57,13 @@ TARGETS: Final[dict[str, Target]] = {
     "store.crash_not_one_key": Target(0, "lower"),
     "store.tamper_detected_ratio": Target(1, "higher"),
     "store.canaries_found": Target(0, "lower"),
+    "sync.rows_per_s": Target(15_000, "higher"),
+    "sync.ingest_rows_per_s": Target(30_000, "higher"),
+    "sync.bytes_per_row": Target(8, "lower"),
+    "sync.bytes_per_edit": Target(30, "lower"),
+    "sync.noop_body_bytes": Target(150, "lower"),
+    "sync.repair_100_of_100k_bytes": Target(3_072, "lower"),
+    "sync.restore_500_bytes": Target(12_288, "lower"),
 }
 
 

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from einthoven.keys import StaticKeyProvider
     from einthoven.model_signature import TrustedKey
     from einthoven.models import Model, load_model
+    from einthoven.noting import add_note, delete_note, list_notes
     from einthoven.passphrases import OWASP_MINIMUM, RFC_9106_SECOND
     from einthoven.ports import LiveSource, Packet, Stamped
     from einthoven.process_hardening import protect_process
@@ -107,11 +108,15 @@ if TYPE_CHECKING:
         StoredResult,
         StoreStats,
     )
-    from einthoven.syncing import SyncReport, sync
+    from einthoven.sync_policy import Surroundings
+    from einthoven.sync_report import SyncProgress, SyncReport
+    from einthoven.syncing import sync
     from einthoven.vault_ios import KeychainVault
     from einthoven.vault_keyring import KeyringVault
     from einthoven.vault_memory import MemoryVault
-    from einthoven_protocol.messages import AnnotationRow, ResultId
+    from einthoven.watch_events import LineLost, LineOpened, SignalsSent, Synced, SyncFailed, WatchEvent, Woken
+    from einthoven.watching import watch
+    from einthoven_protocol.messages import AnnotationRow, NoteRow, ResultId
 
 _EXPORTS: Final = {
     "einthoven.anchor_file": ("FileAnchor",),
@@ -156,6 +161,7 @@ _EXPORTS: Final = {
     "einthoven.model_signature": ("TrustedKey",),
     "einthoven.models": ("Model", "load_model"),
     "einthoven.passphrases": ("OWASP_MINIMUM", "RFC_9106_SECOND"),
+    "einthoven.noting": ("add_note", "delete_note", "list_notes"),
     "einthoven.ports": ("LiveSource", "Packet", "Stamped"),
     "einthoven.process_hardening": ("protect_process",),
     "einthoven.recordings": ("Recording", "analyze"),
@@ -201,11 +207,23 @@ _EXPORTS: Final = {
         "StoreStats",
         "StoredResult",
     ),
-    "einthoven.syncing": ("SyncReport", "sync"),
+    "einthoven.sync_policy": ("Surroundings",),
+    "einthoven.sync_report": ("SyncProgress", "SyncReport"),
+    "einthoven.syncing": ("sync",),
     "einthoven.vault_ios": ("KeychainVault",),
     "einthoven.vault_keyring": ("KeyringVault",),
     "einthoven.vault_memory": ("MemoryVault",),
-    "einthoven_protocol.messages": ("AnnotationRow", "ResultId"),
+    "einthoven.watch_events": (
+        "LineLost",
+        "LineOpened",
+        "SignalsSent",
+        "SyncFailed",
+        "Synced",
+        "WatchEvent",
+        "Woken",
+    ),
+    "einthoven.watching": ("watch",),
+    "einthoven_protocol.messages": ("AnnotationRow", "NoteRow", "ResultId"),
 }
 _MODULE_OF: Final = {name: module for module, names in _EXPORTS.items() for name in names}
 
@@ -267,10 +285,13 @@ __all__ = [
     "KeyringVault",
     "LateDropped",
     "LineEnded",
+    "LineLost",
+    "LineOpened",
     "LiveSource",
     "MemoryStore",
     "MemoryVault",
     "Model",
+    "NoteRow",
     "OverlapDropped",
     "Packet",
     "PacketRefused",
@@ -303,6 +324,7 @@ __all__ = [
     "Session",
     "SignalAnalysis",
     "SignalTally",
+    "SignalsSent",
     "SimulatedSource",
     "SqlCipherStore",
     "StampIgnored",
@@ -315,25 +337,34 @@ __all__ = [
     "StoreMigrated",
     "StoreStats",
     "StoredResult",
+    "Surroundings",
+    "SyncFailed",
+    "SyncProgress",
     "SyncReport",
+    "Synced",
     "SystemClock",
     "TrustedKey",
     "Unjudged",
     "VaultAnchor",
     "VaultKeyProvider",
+    "WatchEvent",
     "WindowAnalyzed",
     "WindowResult",
+    "Woken",
+    "add_note",
     "analyze",
     "analyze_signal",
     "annotate",
     "assess",
     "corrected",
+    "delete_note",
     "enroll",
     "erase_store",
     "explain_window",
     "export_store",
     "follow",
     "heart_rate_variability",
+    "list_notes",
     "load_model",
     "open_source",
     "protect_process",
@@ -342,4 +373,5 @@ __all__ = [
     "rr_series",
     "summarize_heart",
     "sync",
+    "watch",
 ]

@@ -1,4 +1,4 @@
-"""The `einthoven` command: analyze, beats, explain, live, enroll, sync, status, replay, store.
+"""The `einthoven` command: analyze, beats, explain, live, enroll, sync, status, note, replay, store.
 
 It deliberately contains no logic of its own: it opens things, calls the SDK, and shows what came back
 (``cli_render``). With ``--json`` standard output holds one JSON document and nothing else.
@@ -26,7 +26,7 @@ except ImportError:  # the bare install is what a phone carries
     sys.exit("einthoven: the command needs two more packages; run: pip install 'einthoven[cli]'")
 
 from einthoven import cli_render as render
-from einthoven import cli_store
+from einthoven import cli_store, cli_sync
 from einthoven.cli_explain import explain
 from einthoven.cli_heart import beats_document
 from einthoven.cli_live import Narrator, listen
@@ -44,10 +44,10 @@ from einthoven.cli_options import (
     open_store,
     parsed_rate,
 )
+from einthoven.cli_sync_render import identity_document
 from einthoven.enrolling import enroll as enroll_device
 from einthoven.events import Event, WindowAnalyzed
 from einthoven.heart_summary import summarize_heart
-from einthoven.identity import find_identity
 from einthoven.ports import LiveSource
 from einthoven.recordings import Recording
 from einthoven.recordings import analyze as analyze_source
@@ -61,7 +61,6 @@ from einthoven.source_polar import PolarSource
 from einthoven.source_replay import ReplaySource
 from einthoven.sources import open_source
 from einthoven.store_memory import MemoryStore
-from einthoven.syncing import sync as sync_store
 
 LIVE_BLOCK_MS: Final = 1_000
 """Someone is looking: say each beat within three seconds."""
@@ -73,6 +72,9 @@ app = typer.Typer(
     help="Analyse ECGs on this device, keep them encrypted, sync them. Not a medical device.",
 )
 app.command()(explain)
+app.command()(cli_sync.sync)
+app.command()(cli_sync.status)
+app.add_typer(cli_sync.note_app, name="note")
 app.add_typer(cli_store.app, name="store")
 _out = Console(highlight=False)
 _err = Console(stderr=True, highlight=False)
@@ -172,25 +174,8 @@ def enroll(
     """Enrol this device with a server, once."""
     with open_store(home, create=True) as store:
         identity = asyncio.run(enroll_device(store, code))
-    document = render.identity_document(identity)
+    document = identity_document(identity)
     _show(document, as_json, lambda: render.show_identity(_out, document))
-
-
-@app.command()
-def sync(home: Home, as_json: Json = False) -> None:
-    """Send what waits, fetch what is new, compare digests."""
-    with open_store(home, create=False) as store:
-        report = asyncio.run(sync_store(store))
-        document = render.sync_document(report, store.take_events())
-    _show(document, as_json, lambda: render.show_sync(_out, document))
-
-
-@app.command()
-def status(home: Home, as_json: Json = False) -> None:
-    """Say what the store holds, what waits, what was refused and why."""
-    with open_store(home, create=False) as store:
-        document = render.status_document(find_identity(store), store.stats(), store.sync_state(), store.take_events())
-    _show(document, as_json, lambda: render.show_status(_out, document))
 
 
 @app.command()

@@ -16,18 +16,12 @@ from rich.table import Table
 
 from einthoven.cli_heart import heart_document, show_classes, show_heart
 from einthoven.cli_risk import TIER_COLOUR, assessment_document, show_assessment
-from einthoven.cli_store_events import events_document, show_events
 from einthoven.explanation_words import basis_text, set_text
-from einthoven.identity import Identity
 from einthoven.models import Model
-from einthoven.ports import LiveSource, Source, SyncState
+from einthoven.ports import LiveSource, Source
 from einthoven.recordings import Recording
 from einthoven.replaying import Replay, ReplayOutcome
 from einthoven.results import InconclusiveReason, Quality, Rhythm, RiskTier, WindowResult
-from einthoven.store_events import StoreEvent
-from einthoven.store_values import StoreStats
-from einthoven.syncing import SyncReport
-from einthoven_protocol.messages import RejectReason, VerdictCode
 
 NOT_A_DEVICE = "Not a medical device. A clinician has to confirm every finding."
 RHYTHM_TEXT = {
@@ -134,98 +128,9 @@ def show_beats(out: Console, document: Document) -> None:
     out.print(f"[dim]{NOT_A_DEVICE} --json lists every beat and second.[/]")
 
 
-def identity_document(identity: Identity) -> Document:
-    """Return what may be shown of an enrolment: no key."""
-    return {"device_id": identity.device_id, "device_alias": identity.device_alias, "server": identity.url}
-
-
 def show_identity(out: Console, document: Document) -> None:
     """Show an enrolment."""
     out.print(f"Enrolled with {document['server']} as device {document['device_id']}.", markup=False)
-
-
-def state_document(state: SyncState) -> Document:
-    """Return where a store stands with its server."""
-    return {
-        "epoch": state.epoch,
-        "acknowledged": state.acknowledged,
-        "waiting": state.waiting,
-        "refused": [
-            {"counter": one.counter, "verdict": _name(VerdictCode, one.code), "reason": _name(RejectReason, one.reason)}
-            for one in state.refused
-        ],
-        "last_exchange": None if state.last_exchange_ms is None else _utc(state.last_exchange_ms),
-        "digest": f"{state.digest.count}:{state.digest.total:032x}",
-        "digests_equal": state.last_digest_equal,
-    }
-
-
-def sync_document(report: SyncReport, events: Sequence[StoreEvent]) -> Document:
-    """Return what a sync did, and what happened to the store."""
-    return {
-        "round_trips": report.round_trips,
-        "results_up": report.results_up,
-        "annotations_up": report.annotations_up,
-        "annotations_down": report.annotations_down,
-        "refused": report.refused,
-        "body_bytes_up": report.bytes_up,
-        "body_bytes_down": report.bytes_down,
-        "body_bytes_per_result": report.bytes_per_result,
-        "state": state_document(report.state),
-        "events": events_document(events),
-    }
-
-
-def show_sync(out: Console, document: Document) -> None:
-    """Show a sync in a few lines."""
-    each = document["body_bytes_per_result"]
-    per_row = "" if each is None else f", {each:.1f} B a result"
-    trips = document["round_trips"]
-    show_events(out, document["events"])
-    out.print(
-        f"{document['results_up']} results and {document['annotations_up']} annotations up, "
-        f"{document['annotations_down']} annotations down in {trips} round trip{'s' if trips > 1 else ''}: "
-        f"{document['body_bytes_up']} B up{per_row}, {document['body_bytes_down']} B down."
-    )
-    _show_state(out, document["state"])
-
-
-def status_document(
-    identity: Identity | None, stats: StoreStats, state: SyncState, events: Sequence[StoreEvent]
-) -> Document:
-    """Return what a store holds, where it stands, and what happened to it."""
-    return {
-        "device": None if identity is None else identity_document(identity),
-        "store": {
-            "results": stats.results,
-            "annotations": stats.annotations,
-            "segments": stats.segments,
-            "segment_bytes": stats.segment_bytes,
-            "file_bytes": stats.file_bytes,
-        },
-        "sync": state_document(state),
-        "events": events_document(events),
-    }
-
-
-def show_status(out: Console, document: Document) -> None:
-    """Show a store's status in a few lines."""
-    device, store = document["device"], document["store"]
-    show_events(out, document["events"])
-    out.print(f"Device: {device['device_id']} at {device['server']}" if device else "Device: not enrolled")
-    out.print(
-        f"Store: {store['results']} results, {store['annotations']} annotations, "
-        f"{store['segments']} signal segments ({store['segment_bytes']:,} B), {store['file_bytes']:,} B encrypted file"
-    )
-    _show_state(out, document["sync"])
-
-
-def _show_state(out: Console, state: Document) -> None:
-    equal = {True: "equal on both sides", False: "NOT equal: sync again", None: "not compared yet"}
-    out.print(f"Waiting: {state['waiting']}; last exchange: {state['last_exchange'] or 'never'}")
-    out.print(f"Digest {state['digest']}: {equal[state['digests_equal']]}")
-    for one in state["refused"]:
-        out.print(f"Refused: result {one['counter']} ({one['verdict']}, {one['reason']})", markup=False)
 
 
 def replay_document(replays: Sequence[Replay]) -> Document:
@@ -260,11 +165,3 @@ def _utc(at_ms: int) -> str:
 
 def _flags(quality: Quality) -> list[str]:
     return [flag.name.lower() for flag in quality if flag.name]
-
-
-def _name(kind: type[VerdictCode] | type[RejectReason], value: int) -> str:
-    """Return an enum's name; a newer server may send one that this version does not know."""
-    try:
-        return kind(value).name.lower()
-    except ValueError:
-        return f"unknown_{value}"

@@ -47,6 +47,9 @@ _KINDS: Final = {
     ContentKind.SETTING: "setting",
     ContentKind.SYNC: "place in the sync",
     ContentKind.AUDIT: "audit entry",
+    ContentKind.NOTE: "note",
+    ContentKind.REPLICA: "result of another device",
+    ContentKind.DOCUMENT: "document",
 }
 DAMAGE_TEXT: Final = {
     DamageReason.PAGE_UNREADABLE: "its bytes were changed",

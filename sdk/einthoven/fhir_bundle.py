@@ -26,7 +26,7 @@ import msgspec
 
 from einthoven.fhir_results import DEVICE_SYSTEM, RESULT_SYSTEM, Owner, instant, note_text, period, result_text
 from einthoven.store_values import AuditEntry
-from einthoven_protocol.messages import AnnotationRow
+from einthoven_protocol.messages import AnnotationRow, NoteRow
 
 PATIENT_SYSTEM: Final = "urn:einthoven:patient"
 SHA256_SYSTEM: Final = "urn:einthoven:sha256"
@@ -135,6 +135,19 @@ def communication(owner: Owner, note: AnnotationRow) -> Resource:
         "subject": {"reference": f"Patient/{owner.patient_id}"},
         "about": [{"identifier": {"system": RESULT_SYSTEM, "value": result_text(note.target)}}],
         "payload": [{"contentString": f"{note.author}: {note_text(note)}"}],
+    }
+
+
+def diary_entry(owner: Owner, note: NoteRow) -> Resource:
+    """A note of the diary."""
+    name = f"{note.device_alias}:{note.epoch}:{note.counter}"
+    return {
+        "resourceType": "Communication",
+        "id": _derived(owner, f"diary/{name}"),
+        "status": "completed",
+        "subject": {"reference": f"Patient/{owner.patient_id}"},
+        "sent": instant(note.at_ms),
+        "payload": [{"contentString": f"{note.author}: {note.text}"}],
     }
 
 

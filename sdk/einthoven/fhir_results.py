@@ -9,23 +9,22 @@ Observation, with its meaning.
 
 Invariants:
     1. An inconclusive result has no value: the Observation says why (``dataAbsentReason``), both are ``preliminary``.
-    2. Ids are opaque and derived (RFC 9562, version 5): the same row has the same ids here and on the server.
+    2. Ids are computed (``einthoven_protocol.resource_ids``): the same row has the same ids here and on the server.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import uuid
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
+from einthoven_protocol import resource_ids
 from einthoven_protocol.messages import AnnotationRow, ResultId, ResultRow
 
 RESULT_SYSTEM: Final = "urn:einthoven:result"
 DEVICE_SYSTEM: Final = "urn:einthoven:device-alias"
 OBSERVATION: Final = "Observation"
 RISK: Final = "RiskAssessment"
-_NAMESPACE: Final = uuid.UUID("1a6f6f0a-7c1e-5c0e-9d0a-6f1906e1c600")
 _LOINC: Final = "http://loinc.org"
 _SNOMED: Final = "http://snomed.info/sct"
 _ABSENT: Final = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
@@ -100,8 +99,7 @@ class DescribedResult:
 
 def resource_id(tenant: str, result: ResultId, kind: str) -> str:
     """The FHIR id of a result's resource, as the server derives it."""
-    name = f"{tenant}/{result.device_alias}/{result.epoch}/{result.counter}/{kind}"
-    return str(uuid.uuid5(_NAMESPACE, name))
+    return str(resource_ids.resource_id(tenant, result, kind))
 
 
 def result_text(result: ResultId) -> str:

@@ -85,9 +85,12 @@ def _say_again(store: Store, former: Identity, identity: Identity) -> None:
     """Put the own words of a former identity in the outbox of this one, each where its result is now."""
     for row in store.annotations():
         target = row.target
-        if (row.author, target.device_alias) == (former.device_id, former.device_alias):
+        # As the device and not as the patient: the new server is not known to take those words yet.
+        if target.device_alias == former.device_alias and row.author in (former.device_id, former.patient_id):
             now = ResultId(identity.device_alias, target.epoch, target.counter)
             store.annotate(msgspec.structs.replace(row, target=now, author=identity.device_id))
+        elif row.author == former.patient_id == identity.patient_id:
+            store.annotate(row)  # the patient's words on another device's result: still the patient's to send
 
 
 def find_identity(store: Store) -> Identity | None:

@@ -6,11 +6,13 @@ port passes that port's suite in ``tests/contracts/``. An adapter raises only er
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
-from typing import Protocol, runtime_checkable
+from types import MappingProxyType
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,13 +33,25 @@ from einthoven.store_values import (
 )
 from einthoven_protocol.messages import (
     AnnotationRow,
+    AnnotationVerdict,
+    BucketDigest,
     Cursor,
     Digest,
+    Document,
     ExchangeRequest,
     ExchangeResponse,
+    IdentifiedResult,
+    NoteRow,
+    Owner,
+    RepairRequest,
+    RepairResponse,
     ResultId,
     ResultRow,
     RowVerdict,
+    Run,
+    ServerLimits,
+    Superseded,
+    Tombstone,
 )
 
 MISSING_UV = -(2**31)
@@ -268,6 +282,23 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitingSegment:
+    """A signal that the server lacks, of a result that it holds.
+
+    Attributes:
+        epoch: Epoch of the result.
+        counter: Its counter.
+        digest: SHA-256 of the signal's canonical form, 32 bytes.
+        stored: Its stored form, see ``segments``.
+    """
+
+    epoch: int
+    counter: int
+    digest: bytes
+    stored: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Pending:
     """What waits to be sent.
 
@@ -276,13 +307,37 @@ class Pending:
             results, a question how far the server has that epoch.
         results: Contiguous results from the first unacknowledged counter.
         segment_digests: One for each of ``results``, 32 bytes.
-        annotations: Own annotations written since they were last acknowledged.
+        annotations: Own annotations written since they were last acknowledged, without the registers that the server
+            is known to hold as they are.
+        annotation_bases: For each of ``annotations``, see ``ExchangeRequest.annotation_bases``.
+        alerts: Urgent results of ``epoch`` behind ``results`` that were not sent ahead yet, oldest first.
+        alert_segment_digests: One for each of ``alerts``.
+        notes: Own notes of ``epoch``, contiguous from the first unacknowledged counter.
+        deletions: Rows of its own that this device wants gone.
     """
 
     epoch: int
     results: tuple[ResultRow, ...]
     segment_digests: tuple[bytes, ...]
     annotations: tuple[AnnotationRow, ...]
+    annotation_bases: tuple[tuple[int, int], ...] = ()
+    alerts: tuple[ResultRow, ...] = ()
+    alert_segment_digests: tuple[bytes, ...] = ()
+    notes: tuple[NoteRow, ...] = ()
+    deletions: tuple[Tombstone, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """The rows of one bucket that the server is known to hold, in canonical order (results, then the others).
+
+    Attributes:
+        shares: uint8 [n, 16], big-endian: each row's share of the digest, under the owner's sync key.
+        n_results: How many of them are results; the others are annotations, or notes and superseded writes.
+    """
+
+    shares: NDArray[np.uint8]
+    n_results: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +353,20 @@ class SyncState:
         waiting: Rows not yet acknowledged (results of all epochs, and annotations).
         refused: Verdicts other than accepted and duplicate, oldest first.
         last_exchange_ms: UTC of the last successful exchange, ms; ``None`` before the first.
-        last_digest_equal: Whether that exchange ended with equal digests.
+        last_digest_equal: Whether that exchange ended with equal digests, of all owners.
+        digests: What ``digest`` is of this device, of every other bucket that is not empty (``ExchangeResponse.digests``).
+        server_digests: What the server said of the same buckets when it last did, its own device's ``RECORDS`` first.
+        owners: How many owners' keys are known.
+        waiting_notes: Of ``waiting``, notes.
+        waiting_deletions: Of ``waiting``, deletions.
+        waiting_given: Own results that the server lost and that are to be given back (``RepairRequest.given``).
+        refused_words: Annotations, notes and deletions that the server refused, oldest first.
+        capabilities: What the server announced last.
+        limits: What the server asked for last.
+        rebaseline: Whether what came down must be compared before anything is pushed that speaks of it.
+        waiting_annotations: Of ``waiting``, annotations, also those that R9 holds back.
+        waiting_alerts: Of the results that wait, urgent ones that were not sent ahead yet.
+        oldest_waiting_ms: When the oldest of what waits was made, as its own row says, UTC ms; ``None`` if nothing does.
     """
 
     epoch: int
@@ -310,6 +378,19 @@ class SyncState:
     refused: tuple[RowVerdict, ...]
     last_exchange_ms: int | None
     last_digest_equal: bool | None
+    digests: tuple[BucketDigest, ...] = ()
+    server_digests: tuple[BucketDigest, ...] = ()
+    owners: int = 0
+    waiting_notes: int = 0
+    waiting_deletions: int = 0
+    waiting_given: int = 0
+    refused_words: tuple[AnnotationVerdict, ...] = ()
+    capabilities: int = 0
+    limits: ServerLimits = ServerLimits()
+    rebaseline: bool = False
+    waiting_annotations: int = 0
+    waiting_alerts: int = 0
+    oldest_waiting_ms: int | None = None
 
 
 class Store(Protocol):
@@ -382,6 +463,19 @@ class Store(Protocol):
         """Note that the server holds these signals; return how many of them are here and were not noted before."""
         ...
 
+    def segments_to_send(self, *, limit_bytes: int, skip: Collection[bytes] = frozenset()) -> Sequence[WaitingSegment]:
+        """Signals not yet acknowledged, of results that the server holds, in the order in which they were kept.
+
+        Args:
+            limit_bytes: Stored bytes at most; if there is any, one is given however long it is.
+            skip: Digests to leave out.
+        """
+        ...
+
+    def sealed_run(self, run: Run) -> Sequence[tuple[bytes, bytes]]:
+        """Canonical row and segment digest of every result of a run, for proofs; none if one of them is not here."""
+        ...
+
     def beats(self, first_ms: int, last_ms: int, *, limit: int = 1_000) -> Sequence[BeatRun]:
         """Runs of beats that overlap [first_ms, last_ms], in order of their start."""
         ...
@@ -407,6 +501,58 @@ class Store(Protocol):
 
     def sync_state(self) -> SyncState:
         """Where this store stands."""
+        ...
+
+    def add_note(self, author: str, text: str, *, at_ms: int) -> NoteRow:
+        """Keep a note of the diary under the next counter of this epoch's notes, and send it; durable on return.
+
+        Raises:
+            InputError: It is longer than the protocol allows, or has a value that does not fit.
+        """
+        ...
+
+    def notes(self, first_ms: int, last_ms: int, *, limit: int = 1_000) -> Sequence[NoteRow]:
+        """Notes of this and other devices that speak of [first_ms, last_ms], in order of (at_ms, identity)."""
+        ...
+
+    def delete(self, row: Tombstone) -> None:
+        """Remove a note or an annotation of this device's own making, and have the server remove it; durable on return.
+
+        Raises:
+            InputError: There is no such row here.
+        """
+        ...
+
+    def superseded(self, target: ResultId | None = None) -> Sequence[Superseded]:
+        """Losers of conflicts, all or those of one result, in order."""
+        ...
+
+    def documents(self) -> Sequence[Document]:
+        """The newest version of each document that the server decided, by name; signatures were checked on arrival."""
+        ...
+
+    def owners(self) -> Sequence[Owner]:
+        """Devices whose rows this one may see, by alias."""
+        ...
+
+    def replicas(self, first_ms: int, last_ms: int, *, limit: int = 1_000) -> Sequence[IdentifiedResult]:
+        """Results that came down (other devices', and own ones that were lost here) starting in [first_ms, last_ms]."""
+        ...
+
+    def replica(self, target: ResultId) -> IdentifiedResult | None:
+        """One result that came down."""
+        ...
+
+    def shares(self, owner: int, kind: int) -> Shares:
+        """What a repair of this bucket compares. Work in proportion to its rows."""
+        ...
+
+    def to_give(self, *, limit: int) -> tuple[tuple[IdentifiedResult, ...], tuple[bytes, ...]]:
+        """Own results that the server lost (``RepairRequest.given``), and their segment digests."""
+        ...
+
+    def apply_repair(self, request: RepairRequest, response: RepairResponse, *, at_ms: int) -> SyncState:
+        """Take over a checked answer to a repair (``store_rules``, R11 on). Twice changes nothing."""
         ...
 
     def setting(self, name: str) -> bytes | None:
@@ -454,6 +600,44 @@ class Store(Protocol):
         ...
 
 
+class Answer(NamedTuple):
+    """What a server answered.
+
+    Attributes:
+        status: HTTP status.
+        headers: Its headers; names in any case.
+        body: At most ``limits.MAX_RESPONSE_BYTES``.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class SignedTransport(Protocol):
+    """Any signed request to the enrolled server over an authenticated channel."""
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        headers: Mapping[str, str] = MappingProxyType({}),
+        *,
+        expected: Collection[int] = frozenset({200}),
+    ) -> Answer:
+        """Send, and return the answer if its status is one of ``expected``.
+
+        Raises:
+            TransportError: In one of its kinds, for every other status.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Release connections."""
+        ...
+
+
 class Transport(Protocol):
     """One request to the enrolled server over an authenticated channel."""
 
@@ -467,4 +651,16 @@ class Transport(Protocol):
 
     async def close(self) -> None:
         """Release connections."""
+        ...
+
+
+class Wake(Protocol):
+    """The line on which a server says that there is something for this device."""
+
+    def listen(self) -> AbstractAsyncContextManager[AsyncIterator[None]]:
+        """Open the line, for as long as the context lasts; the iterator yields once a call and never ends by itself.
+
+        Raises:
+            TransportError: In one of its kinds; also while iterating, when the line breaks.
+        """
         ...

@@ -94,7 +94,7 @@ def pack_results(results: Sequence[WindowResult], epoch: int, first_counter: int
     fields = np.frombuffer(b"".join(rows), _FIELDS)
     if any((fields[name] > high).any() for name, high in _NARROWER):
         raise _named(results, first_counter)
-    return PackedResults(rows, _decimal(fields["started_at_ms"].astype(np.int64)))
+    return PackedResults(rows, decimal_digits(fields["started_at_ms"].astype(np.int64)))
 
 
 def _packed(results: Sequence[WindowResult], epoch: int, first_counter: int) -> list[bytes]:
@@ -148,7 +148,7 @@ def _named(results: Sequence[WindowResult], first_counter: int) -> ValueError:
     return ValueError("a field of a result is of the wrong type")
 
 
-def _decimal(numbers: NDArray[np.int64]) -> bytes:
+def decimal_digits(numbers: NDArray[np.int64]) -> bytes:
     """Decimal digits of each number, ``TIME_DIGITS`` wide: what SQL can read out of a blob."""
     digits = np.empty((len(numbers), TIME_DIGITS), np.uint8)
     for column in range(TIME_DIGITS - 1, -1, -1):

@@ -68,10 +68,17 @@ def segment_digest(segment: Segment) -> bytes:
     Raises:
         ValueError: The segment is over a limit, see ``encode_segment``.
     """
+    return hashlib.sha256(canonical_segment(segment)).digest()
+
+
+def canonical_segment(segment: Segment) -> bytes:
+    """Return the canonical form.
+
+    Raises:
+        ValueError: The segment is over a limit, see ``encode_segment``.
+    """
     samples_uv = _checked(segment)
-    canonical = hashlib.sha256(_header(_CANONICAL_VERSION, segment))
-    canonical.update(np.ascontiguousarray(samples_uv, dtype="<i4").tobytes())
-    return canonical.digest()
+    return _header(_CANONICAL_VERSION, segment) + np.ascontiguousarray(samples_uv, dtype="<i4").tobytes()
 
 
 def encode_segment(segment: Segment) -> bytes:

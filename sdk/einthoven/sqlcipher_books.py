@@ -1,25 +1,21 @@
-"""The lines that say where an encrypted store stands with its server, and the digest that runs along with them.
+"""The lines that say where an encrypted store stands with its server.
 
-Reads, and computes sums; what is written because of them is in ``sqlcipher_settling`` and ``sqlcipher_exchange``. It
-deliberately decides nothing.
+Reads only; what is written because of them is in ``sqlcipher_settling`` and its neighbours. It deliberately decides
+nothing, and leaves digests to ``sqlcipher_buckets``.
 
 Invariants:
-    1. The running digest is that of what ``store_rules`` R5 names: whoever changes that set adds to it or removes from
-       it; a change of sync key or device alias computes it anew.
+    1. A line that is given out is the one that was written.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from einthoven.errors import StoreDamaged
 from einthoven.sqlcipher_row_reading import Row, RowReader
-from einthoven.store_schema import epoch_and_counter, position_of
-from einthoven_protocol import digests
-from einthoven_protocol.canonical import decode_annotation_row, decode_result_row
-from einthoven_protocol.limits import SUM_BYTES
-from einthoven_protocol.messages import AnnotationRow, Cursor, Digest, ResultRow
+from einthoven.store_schema import position_of
+from einthoven_protocol.messages import Cursor, Digest, ServerLimits
 
 
 class EpochLine(NamedTuple):
@@ -68,39 +64,40 @@ class AnnotationLine(NamedTuple):
     own: int
 
 
-class RunningDigest:
-    """The digest while it changes, and what it is keyed with.
+class LinkLine(NamedTuple):
+    """The row of table ``link``."""
 
-    Attributes:
-        digest: As it is now.
-        key: Sync key.
-        device_alias: Alias of this device.
-    """
+    only_line: int = 1
+    capabilities: int = 0
+    max_results: int = 0
+    max_annotations: int = 0
+    min_interval_s: int = 0
+    rebaseline: int = 0
+    owners_asked: int = 0
+    history: int = 0
+    server_count: int | None = None
+    server_total: bytes | None = None
 
-    def __init__(self, digest: Digest, key: bytes, device_alias: int) -> None:
-        self.digest = digest
-        self.key = key
-        self.device_alias = device_alias
+    @property
+    def limits(self) -> ServerLimits:
+        """What the server asked for last."""
+        return ServerLimits(
+            max_results=self.max_results,
+            max_annotations=self.max_annotations,
+            min_interval_s=self.min_interval_s,
+        )
 
-    def add_result(self, epoch: int, row: ResultRow) -> None:
-        """Count a result in."""
-        self.digest = digests.add(self.digest, digests.result_sum(self.key, self.device_alias, epoch, row))
 
-    def remove_result(self, epoch: int, row: ResultRow) -> None:
-        """Count a result out."""
-        self.digest = digests.remove(self.digest, digests.result_sum(self.key, self.device_alias, epoch, row))
+class NoteLog(NamedTuple):
+    """A row of table ``note_log``."""
 
-    def add_annotation(self, row: AnnotationRow) -> None:
-        """Count an annotation in."""
-        self.digest = digests.add(self.digest, digests.annotation_sum(self.key, row))
+    epoch: int
+    last_counter: int = 0
+    acknowledged: int = 0
 
-    def remove_annotation(self, row: AnnotationRow) -> None:
-        """Count an annotation out."""
-        self.digest = digests.remove(self.digest, digests.annotation_sum(self.key, row))
 
-    def total_bytes(self) -> bytes:
-        """The sum as it is stored."""
-        return self.digest.total.to_bytes(SUM_BYTES, "big")
+FRESH_LINK: Final = LinkLine()
+"""The line of a store that never spoke to its server."""
 
 
 def sync_line(rows: RowReader) -> SyncLine:
@@ -139,18 +136,18 @@ def refused_places(rows: RowReader) -> set[tuple[int, int]]:
     return {(row[0], row[1]) for row in rows.select("refusal")}
 
 
-def running_digest(rows: RowReader, line: SyncLine, key: bytes, device_alias: int) -> RunningDigest:
-    """The stored digest, computed anew if it was keyed with something else."""
-    if (line.digest_key, line.digest_device_alias) == (key, device_alias):
-        return RunningDigest(line.digest, key, device_alias)
-    running = RunningDigest(digests.EMPTY, key, device_alias)
-    refused = refused_places(rows)
-    for epoch in epoch_lines(rows):
-        for position, _, body, _ in results_in(rows, epoch.epoch, 1, epoch.acknowledged):
-            if epoch_and_counter(position) not in refused:
-                running.add_result(epoch.epoch, decode_result_row(body))
-    for row in rows.select("annotation", "WHERE known_body IS NOT NULL"):
-        known = AnnotationLine(*row).known_body
-        if known is not None:
-            running.add_annotation(decode_annotation_row(known))
-    return running
+def link_line(rows: RowReader) -> LinkLine:
+    """What the server said last; nothing, where the line is lost."""
+    row = rows.get("link", (1,))
+    return FRESH_LINK if row is None else LinkLine(*row)
+
+
+def note_logs(rows: RowReader) -> list[NoteLog]:
+    """Logs of notes of all epochs that have one, the oldest first."""
+    return [NoteLog(*row) for row in rows.select("note_log", "ORDER BY epoch")]
+
+
+def note_log(rows: RowReader, epoch: int) -> NoteLog:
+    """The log of notes of an epoch; an empty one, where there is none."""
+    row = rows.get("note_log", (epoch,))
+    return NoteLog(epoch) if row is None else NoteLog(*row)

@@ -21,8 +21,10 @@ from einthoven.result_rows import from_row
 from einthoven.results import WindowResult
 from einthoven.segments import decode_segment, segment_digest
 from einthoven.sqlcipher_connection import PAGE_BYTES
+from einthoven.sqlcipher_notes import read_notes
 from einthoven.sqlcipher_row_reading import Row, RowReader
 from einthoven.sqlcipher_signals import read_signal
+from einthoven.sqlcipher_words import LISTED_ANNOTATIONS
 from einthoven.store_schema import epoch_and_counter, position_of
 from einthoven.store_values import (
     AuditAction,
@@ -101,9 +103,9 @@ def read_beats(rows: RowReader, first_ms: int, last_ms: int, limit: int) -> list
 def read_annotations(rows: RowReader, target: ResultId | None) -> list[AnnotationRow]:
     """All annotations, or those of one result."""
     if target is None:
-        found = rows.select("annotation", "ORDER BY device_alias, epoch, counter, author")
+        found = rows.select("annotation", f"WHERE {LISTED_ANNOTATIONS} ORDER BY device_alias, epoch, counter, author")
     else:
-        clause = "WHERE device_alias = ? AND epoch = ? AND counter = ? ORDER BY author"
+        clause = f"WHERE {LISTED_ANNOTATIONS} AND device_alias = ? AND epoch = ? AND counter = ? ORDER BY author"
         found = rows.select("annotation", clause, (target.device_alias, target.epoch, target.counter))
     return list(_readable(rows, "annotation", found, lambda row: decode_annotation_row(row[4])))
 
@@ -139,11 +141,12 @@ def read_stats(rows: RowReader, path: Path) -> StoreStats:
     segments, segment_bytes, unacknowledged = ask(
         "SELECT count(*), ifnull(sum(n_bytes), 0), ifnull(sum(NOT acknowledged), 0) FROM segment"
     ).fetchone()
-    results, annotations, beats, epochs, quarantined, audit_entries, oldest_ms, newest_ms = ask(
-        """SELECT (SELECT count(*) FROM result), (SELECT count(*) FROM annotation),
+    results, annotations, beats, epochs, quarantined, audit_entries, oldest_ms, newest_ms, replicas = ask(
+        f"""SELECT (SELECT count(*) FROM result), (SELECT count(*) FROM annotation WHERE {LISTED_ANNOTATIONS}),
             (SELECT ifnull(sum(n_beats), 0) FROM beat_run), (SELECT count(*) FROM epoch),
             (SELECT count(*) FROM quarantine), (SELECT count(*) FROM audit),
-            (SELECT min(started_at_ms) FROM result), (SELECT max(started_at_ms) FROM result)"""
+            (SELECT min(started_at_ms) FROM result), (SELECT max(started_at_ms) FROM result),
+            (SELECT count(*) FROM replica)"""  # noqa: S608 - a constant
     ).fetchone()
     (free_pages,) = ask("PRAGMA freelist_count").fetchone()
     return StoreStats(
@@ -160,6 +163,8 @@ def read_stats(rows: RowReader, path: Path) -> StoreStats:
         free_bytes=free_pages * PAGE_BYTES,
         oldest_ms=oldest_ms,
         newest_ms=newest_ms,
+        notes=len(read_notes(rows, 0, MAX_TIME_MS, -1)),
+        replicas=replicas,
     )
 
 

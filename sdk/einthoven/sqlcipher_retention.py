@@ -11,11 +11,15 @@ Invariants:
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Final
 
 from einthoven.retention import Droppable, credible_now, over_age, over_size, to_make_room
+from einthoven.sqlcipher_books import sync_line
+from einthoven.sqlcipher_buckets import BucketKeys, bucket_keys, own_held, result_shares
 from einthoven.sqlcipher_connection import PAGE_BYTES
+from einthoven.sqlcipher_replicas import keep_shares
 from einthoven.sqlcipher_rows import SqlCipherRows
 from einthoven.store_events import ContentDropped
 from einthoven.store_rules import dropped_subject
@@ -29,7 +33,11 @@ CEILING_SLACK_PERMILLE: Final = 20
 
 _SEGMENTS: Final = "SELECT id, started_at_ms, n_bytes, acknowledged FROM segment ORDER BY id"
 _BEATS: Final = "SELECT id, started_at_ms, length(body), 1 FROM beat_run ORDER BY id"
+_REPLICAS: Final = """SELECT rowid, started_at_ms, length(body), history = (SELECT history FROM link) AND (
+    device_alias IN (0, (SELECT digest_device_alias FROM sync)) OR device_alias IN (SELECT device_alias FROM owner))
+    FROM replica ORDER BY device_alias, position"""
 _RESULTS: Final = """SELECT position, started_at_ms, length(body), position & 4294967295 <= acknowledged
+    AND position NOT IN (SELECT position FROM to_give)
     FROM result JOIN epoch ON epoch.epoch = position >> 32 ORDER BY position"""
 
 
@@ -42,6 +50,7 @@ def retain(rows: SqlCipherRows, policy: RetentionPolicy, *, at_ms: int) -> Reten
     now_ms = _now_ms(rows, at_ms)
     results = over_age(_held(rows, _RESULTS), policy.results_max_age_ms, now_ms)
     _drop_results(rows, results, at_ms)
+    replicas = _drop_replicas(rows, policy.results_max_age_ms, now_ms, at_ms)
     beats = over_age(_held(rows, _BEATS), policy.beats_max_age_ms, now_ms)
     for row in beats:
         rows.delete("beat_run", (row.key,))
@@ -62,6 +71,7 @@ def retain(rows: SqlCipherRows, policy: RetentionPolicy, *, at_ms: int) -> Reten
         unacknowledged_segments=sum(not signal.acknowledged for signal in signals),
         beat_runs=len(beats),
         results=len(results),
+        replicas=replicas,
     )
 
 
@@ -118,8 +128,49 @@ def _drop_signals(rows: SqlCipherRows, dropped: Sequence[Droppable], reason: Dro
     _note(rows, ContentKind.SEGMENT, reason, dropped, at_ms)
 
 
+def _drop_replicas(rows: SqlCipherRows, max_age_ms: int | None, now_ms: int, at_ms: int) -> int:
+    """R20."""
+    dropped = over_age(_held(rows, _REPLICAS), max_age_ms, now_ms)
+    sync = sync_line(rows)
+    if not dropped or sync.digest_key is None or sync.digest_device_alias is None:
+        return 0
+    keys = bucket_keys(rows, sync.digest_key, sync.digest_device_alias)
+    found: defaultdict[int, list[tuple[int, bytes]]] = defaultdict(list)
+    for row in dropped:
+        line = rows.find("replica", "WHERE rowid = ?", (row.key,))
+        if line is not None:
+            found[line[0]].append((line[1], line[4]))
+            rows.delete("replica", line[:2])
+    for owner, bodies in found.items():
+        _keep_shares(rows, keys, owner, sorted(bodies))
+    _note(rows, ContentKind.REPLICA, DropReason.AGE, dropped, at_ms)
+    return len(dropped)
+
+
+def _keep_shares(rows: SqlCipherRows, keys: BucketKeys, owner: int, bodies: list[tuple[int, bytes]]) -> None:
+    key = keys.of(owner)
+    if key is not None:
+        positions = [position for position, _ in bodies]
+        keep_shares(rows, owner, zip(positions, result_shares(key, owner, bodies), strict=True))
+
+
+def _keep_own_shares(rows: SqlCipherRows, last_dropped: dict[int, int]) -> None:
+    """R20: of what is about to go, what the server holds."""
+    sync = sync_line(rows)
+    if not last_dropped or sync.digest_key is None or sync.digest_device_alias is None:
+        return
+    bodies = [
+        (position, body)
+        for position, body in own_held(rows)
+        if epoch_and_counter(position)[1] <= last_dropped.get(epoch_and_counter(position)[0], 0)
+    ]
+    keys = bucket_keys(rows, sync.digest_key, sync.digest_device_alias)
+    _keep_shares(rows, keys, sync.digest_device_alias, bodies)
+
+
 def _drop_results(rows: SqlCipherRows, dropped: Sequence[Droppable], at_ms: int) -> None:
     last_dropped = dict(epoch_and_counter(row.key) for row in dropped)
+    _keep_own_shares(rows, last_dropped)
     for epoch, counter in last_dropped.items():
         rows.delete_where(
             "result", "WHERE position BETWEEN ? AND ?", (position_of(epoch, 0), position_of(epoch, counter))

@@ -19,11 +19,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final, Self
 
+import numpy as np
 from sqlcipher3 import dbapi2
 
 from einthoven.errors import StoreDamaged
 from einthoven.local_audit import entry_after
-from einthoven.result_packing import HEAD_BYTES, PACKED_ROW_BYTES, TIME_DIGITS, pack_results
+from einthoven.result_packing import HEAD_BYTES, PACKED_ROW_BYTES, TIME_DIGITS, decimal_digits, pack_results
 from einthoven.results import WindowResult
 from einthoven.rollback import AnchorRecord, StoredState, highest_known_epoch
 from einthoven.sqlcipher_row_reading import Report, Row, RowReader, ignore_damage, row_with_key
@@ -33,6 +34,7 @@ from einthoven.store_rules import fork_subject, next_epoch, result_row_bytes
 from einthoven.store_schema import TABLE_BY_NAME, TABLES, Table, position_of
 from einthoven.store_tags import TAG_BYTES, RowTags, TableSums, Value
 from einthoven.store_values import AuditAction, AuditEntry
+from einthoven_protocol.canonical import RESULT_ROW_BYTES
 
 RESULTS_PER_STATEMENT: Final = 10_000
 """Results that one statement inserts: enough to make its cost vanish, little enough to pack in a few MB."""
@@ -57,6 +59,12 @@ _INSERT_RESULTS: Final = f"""WITH RECURSIVE line (i) AS (SELECT 0 UNION ALL SELE
     SELECT ?2 + i, CAST(substr(?3, i * {TIME_DIGITS} + 1, {TIME_DIGITS}) AS INTEGER),
         substr(?4, i * {PACKED_ROW_BYTES} + {HEAD_BYTES + 1}, {PACKED_ROW_BYTES - HEAD_BYTES}),
         substr(?4, i * {PACKED_ROW_BYTES} + 9, {HEAD_BYTES - 8}), substr(?5, i * {TAG_BYTES} + 1, {TAG_BYTES})
+    FROM line"""  # noqa: S608 - numbers of our own
+
+_INSERT_REPLICAS: Final = f"""WITH RECURSIVE line (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM line WHERE i + 1 < ?1)
+    INSERT INTO replica (device_alias, position, started_at_ms, history, body, tag)
+    SELECT ?2, ?3 + i, CAST(substr(?4, i * {TIME_DIGITS} + 1, {TIME_DIGITS}) AS INTEGER), ?5,
+        substr(?6, i * {RESULT_ROW_BYTES} + 1, {RESULT_ROW_BYTES}), substr(?7, i * {TAG_BYTES} + 1, {TAG_BYTES})
     FROM line"""  # noqa: S608 - numbers of our own
 
 
@@ -151,6 +159,33 @@ class SqlCipherRows(RowReader):
         self.written_bytes += len(values[-1]) if isinstance(values[-1], bytes) else 0
         if table in ("epoch", "sync"):
             self._epoch = None
+
+    def insert_replicas(self, lines: Sequence[tuple[int, int, int, int, bytes]]) -> None:
+        """Write replicas of one device whose keys are known to be free, positions ascending.
+
+        Consecutive ones of the usual length go in with one statement, and others one by one.
+        """
+        start = 0
+        for end in range(1, len(lines) + 1):
+            if end < len(lines) and end - start < RESULTS_PER_STATEMENT and lines[end][1] == lines[end - 1][1] + 1:
+                continue
+            self._insert_replica_run(lines[start:end])
+            start = end
+
+    def _insert_replica_run(self, lines: Sequence[tuple[int, int, int, int, bytes]]) -> None:
+        tags = self.tags.replica_tags(lines)
+        bodies = b"".join([line[4] for line in lines])
+        if len(bodies) == len(lines) * RESULT_ROW_BYTES and all(len(line[4]) == RESULT_ROW_BYTES for line in lines):
+            alias, first, _, history, _ = lines[0]
+            times = decimal_digits(np.array([line[2] for line in lines], np.int64))
+            run = (len(lines), alias, first, times, history, bodies, b"".join(tags))
+            self.connection.execute(_INSERT_REPLICAS, run)
+        else:
+            rows = [(*line, tag) for line, tag in zip(lines, tags, strict=True)]
+            self.connection.executemany(_PUT["replica"], rows)
+        self._sums.add_many("replica", b"".join(tags))
+        self._changed = True
+        self.written_bytes += len(bodies) + len(lines) * TAG_BYTES
 
     def exchange(self, table: str, old: Sequence[Value], values: Sequence[Value]) -> None:
         """Write a row in place of one of its key that is known: ``put`` without looking it up."""
@@ -328,6 +363,10 @@ class SqlCipherRows(RowReader):
         """The number of the next row of a table whose rows are numbered."""
         (last,) = self.connection.execute(f"SELECT ifnull(max(id), 0) FROM {table}").fetchone()  # noqa: S608
         return int(last) + 1
+
+    def widen_sums(self) -> None:
+        """Keep sums of all tables from now on: the file has just got those of the newest version."""
+        self._sums = self._sums.widened()
 
     def write_sums(self) -> None:
         """Write sums and commit number; ``transaction`` does so by itself."""

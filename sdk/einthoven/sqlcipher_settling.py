@@ -1,4 +1,4 @@
-"""What becomes of results when an answer arrives, in the encrypted store: R1, R6 to R8 and R10 of ``store_rules``.
+"""What becomes of own results when an answer arrives, in the encrypted store (``store_rules``, R1 to R10 and R14).
 
 Runs inside the caller's transaction and deliberately begins and commits none. It must be called before the exchange's
 annotations are taken in: R7 asks what the server knew before.
@@ -11,65 +11,67 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import msgspec
 
+from einthoven import sqlcipher_feed as feed
+from einthoven import sqlcipher_notes as notes
+from einthoven import sqlcipher_words as words
 from einthoven.result_rows import from_row
-from einthoven.sqlcipher_books import (
-    AnnotationLine,
-    EpochLine,
-    RunningDigest,
-    epoch_lines,
-    refused_places,
-    results_above,
-    results_in,
-    sync_line,
-)
+from einthoven.sqlcipher_books import EpochLine, epoch_lines, link_line, results_above, sync_line
+from einthoven.sqlcipher_buckets import Buckets, own_held
+from einthoven.sqlcipher_replicas import drop_replicas_at
 from einthoven.sqlcipher_row_reading import Row
 from einthoven.sqlcipher_rows import SqlCipherRows
 from einthoven.store_events import ForkReason
-from einthoven.store_rules import MAX_GIVEN_AGAIN, annotation_row_bytes, is_reused, refused_verdicts
-from einthoven.store_schema import epoch_and_counter
-from einthoven_protocol import digests
-from einthoven_protocol.canonical import decode_annotation_row, decode_result_row
-from einthoven_protocol.merge import merge_annotation
-from einthoven_protocol.messages import ExchangeRequest, ExchangeResponse, ResultId
+from einthoven.store_rules import MAX_GIVEN_AGAIN, is_reused, refused_verdicts
+from einthoven.store_schema import epoch_and_counter, position_of
+from einthoven_protocol.canonical import decode_result_row
+from einthoven_protocol.limits import SUM_BYTES
+from einthoven_protocol.messages import AnnotationRow, ExchangeRequest, ExchangeResponse, ResultId
 
 
-def begin_new_history(rows: SqlCipherRows, spoken_of: int, acknowledged: int, running: RunningDigest) -> None:
-    """R6: what the server lost, or may have lost, is no longer known to be there."""
-    refused = refused_places(rows)
+def begin_new_history(rows: SqlCipherRows, spoken_of: int, response: ExchangeResponse, buckets: Buckets) -> None:
+    """R6 and R21: what the server lost, or may have lost, is no longer known to be there."""
+    alias = buckets.keys.own_alias
+    held = dict(own_held(rows))
+    notes.begin_new_history(rows, spoken_of, response.notes_acknowledged, alias, buckets)
+    feed.begin_new_history(rows, buckets)
     for line in epoch_lines(rows):
-        mark = min(line.acknowledged, acknowledged) if line.epoch == spoken_of else 0
-        for position, _, body, _ in results_in(rows, line.epoch, mark + 1, line.acknowledged):
-            if epoch_and_counter(position) not in refused:
-                running.remove_result(line.epoch, decode_result_row(body))
+        mark = min(line.acknowledged, response.acknowledged) if line.epoch == spoken_of else 0
         rows.delete_where("refusal", "WHERE epoch = ? AND counter > ?", (line.epoch, mark))
         _move_mark(rows, line, mark)
-    known = [AnnotationLine(*row) for row in rows.select("annotation", "WHERE known_body IS NOT NULL")]
-    for annotation in known:
-        if annotation.known_body is not None:
-            running.remove_annotation(decode_annotation_row(annotation.known_body))
-        rows.put("annotation", annotation._replace(known_body=None))
+    kept = dict(own_held(rows))
+    buckets.results(alias, [item for item in sorted(held.items()) if item[0] not in kept], -1)
+    buckets.results(alias, [item for item in sorted(kept.items()) if item[0] not in held])
+    for row in list(rows.select("annotation", "WHERE known_body IS NOT NULL")):
+        key = row[:4]
+        before = words.load(rows, key)
+        words.store(rows, key, replace(before, known=None), before, buckets)
 
 
 def begin_enrolment(rows: SqlCipherRows) -> None:
-    """R10: to a server that knows nothing of this device, everything is new."""
+    """R10 and R22: to a server that knows nothing of this device, everything is new."""
+    sync = sync_line(rows)
+    for row in list(rows.select("annotation", "WHERE known_body IS NOT NULL OR own")):
+        key = row[:4]
+        before = words.load(rows, key)
+        words.store(rows, key, words.Annotation(local=before.local), before)
+    notes.begin_enrolment(rows, sync.digest_device_alias)
+    feed.begin_enrolment(rows)
     for line in epoch_lines(rows):
         _move_mark(rows, line, 0)
     rows.delete_where("refusal", "")
-    for row in list(rows.select("annotation", "WHERE known_body IS NOT NULL OR own")):
-        rows.put("annotation", AnnotationLine(*row)._replace(known_body=None, own=0))
     rows.forget_acknowledged_segments()
-    fresh = RunningDigest(digests.EMPTY, b"", 0)
     rows.put(
         "sync",
-        sync_line(rows)._replace(
+        sync._replace(
             cursor_shard_epoch=0,
             cursor_commit_seq=0,
-            digest_count=fresh.digest.count,
-            digest_total=fresh.total_bytes(),
+            digest_count=0,
+            digest_total=bytes(SUM_BYTES),
             digest_key=None,
             digest_device_alias=None,
             last_exchange_ms=None,
@@ -79,11 +81,7 @@ def begin_enrolment(rows: SqlCipherRows) -> None:
 
 
 def settle_pushed(
-    rows: SqlCipherRows,
-    line: EpochLine,
-    request: ExchangeRequest,
-    response: ExchangeResponse,
-    running: RunningDigest,
+    rows: SqlCipherRows, line: EpochLine, request: ExchangeRequest, response: ExchangeResponse, buckets: Buckets
 ) -> list[Row]:
     """R1: decide the fate of every pushed result that the mark passes; return those of R7."""
     if request.results[0].counter > line.acknowledged + 1:
@@ -92,18 +90,47 @@ def settle_pushed(
     if mark <= line.acknowledged:
         return []
     refused = refused_verdicts(response)
-    reused = []
+    span = (position_of(line.epoch, line.acknowledged + 1), position_of(line.epoch, mark))
+    ahead = {row[0] for row in rows.select("alert_sent", "WHERE held AND position BETWEEN ? AND ?", span)}
+    rows.delete_where("alert_sent", "WHERE position BETWEEN ? AND ?", span)
+    reused, held, no_longer = [], [], []
     for row in list(results_above(rows, line, mark)):
         _, counter = epoch_and_counter(row[0])
         verdict = refused.get(counter)
         if verdict is None:
-            running.add_result(line.epoch, decode_result_row(row[2]))
-        elif is_reused(verdict):
+            held.append((row[0], row[2]))
+            continue
+        if row[0] in ahead:
+            no_longer.append((row[0], row[2]))
+        if is_reused(verdict):
             reused.append(row)
         else:
             rows.put("refusal", (line.epoch, counter, int(verdict.code), int(verdict.reason)))
+    alias = buckets.keys.own_alias
+    buckets.results(alias, [item for item in held if item[0] not in ahead])
+    buckets.results(alias, no_longer, -1)
+    drop_replicas_at(rows, [position for position, _ in held], buckets)
     _move_mark(rows, line, mark)
     return reused
+
+
+def settle_alerts(rows: SqlCipherRows, request: ExchangeRequest, response: ExchangeResponse, buckets: Buckets) -> None:
+    """R14: results that went ahead are held, if they were not refused."""
+    epoch, refused = rows.get("epoch", (request.epoch,)), refused_verdicts(response)
+    if epoch is None:
+        return
+    for alert in request.alerts:
+        position = position_of(request.epoch, alert.counter)
+        result = rows.get("result", (position,))
+        if result is None or alert.counter <= EpochLine(*epoch).acknowledged:
+            continue
+        before, held = rows.get("alert_sent", (position,)), alert.counter not in refused
+        rows.put("alert_sent", (position, int(held)))
+        was_held = before is not None and bool(before[1])
+        if held != was_held:
+            buckets.results(buckets.keys.own_alias, [(position, result[2])], 1 if held else -1)
+        if held:
+            drop_replicas_at(rows, [position], buckets)
 
 
 def settle_hole(rows: SqlCipherRows, line: EpochLine, response: ExchangeResponse) -> list[Row]:
@@ -135,37 +162,40 @@ def give_again(
     if rows.current_epoch()[0] == request.epoch:
         rows.fork(reason, at_ms=at_ms)
     counters = rows.append_results([from_row(decode_result_row(row[2]), row[3]) for row in results])
-    epoch = rows.current_epoch()[0]
+    epoch, history = rows.current_epoch()[0], link_line(rows).history
+    pushed = {words.key_of(row): row for row in request.annotations}
     for row, counter in zip(results, counters, strict=True):
         rows.delete("result", (row[0],))
+        ahead = rows.get("alert_sent", (row[0],))
+        if ahead is not None:
+            rows.delete("alert_sent", (row[0],))
+            if ahead[1]:
+                # The server has it where it was, and is counted there.
+                rows.put("replica", (request.device_alias, row[0], row[1], history, row[2]))
         old = ResultId(request.device_alias, *epoch_and_counter(row[0]))
-        _move_own_words(rows, old, ResultId(request.device_alias, epoch, counter), request)
+        _move_own_words(rows, old, ResultId(request.device_alias, epoch, counter), pushed)
 
 
-def _move_own_words(rows: SqlCipherRows, old: ResultId, new: ResultId, request: ExchangeRequest) -> None:
+def _move_own_words(
+    rows: SqlCipherRows, old: ResultId, new: ResultId, pushed: Mapping[words.Key, AnnotationRow]
+) -> None:
     found = rows.select(
         "annotation",
         "WHERE device_alias = ? AND epoch = ? AND counter = ? AND own",
         (old.device_alias, old.epoch, old.counter),
     )
-    for line in [AnnotationLine(*row) for row in found]:
-        if line.local_body == line.known_body:
+    for key in [row[:4] for row in found]:
+        before = words.load(rows, key)
+        if before.local is None or before.local == before.known:
             continue
-        words = msgspec.structs.replace(decode_annotation_row(line.local_body), target=new)
-        key = (new.device_alias, new.epoch, new.counter, line.author)
-        there = rows.get("annotation", key)
-        known = None
-        if there is not None:
-            known = AnnotationLine(*there).known_body
-            words = merge_annotation(decode_annotation_row(AnnotationLine(*there).local_body), words)
-        rows.put("annotation", (*key, annotation_row_bytes(words), known, 1))
-        pushed = next((row for row in request.annotations if (row.target, row.author) == (old, line.author)), None)
+        said = msgspec.structs.replace(before.local, target=new)
+        there = words.load(rows, words.key_of(said))
+        moved = replace(there.with_local(words.merged_with(there.local, said)), own=True, bases=(0, 0))
+        words.store(rows, words.key_of(said), moved, there)
         # What was pushed is at the old place on the server, and is taken in as known there after this.
-        stays = line.known_body if pushed is None else annotation_row_bytes(pushed)
-        if stays is None:
-            rows.delete("annotation", line[:4])
-        else:
-            rows.put("annotation", line._replace(local_body=stays, own=int(pushed is not None)))
+        stays = pushed.get(key, before.known)
+        now = replace(before, local=stays, own=key in pushed, bases=(0, 0), refused=0)
+        words.store(rows, key, now, before)
 
 
 def _move_mark(rows: SqlCipherRows, line: EpochLine, mark: int) -> None:

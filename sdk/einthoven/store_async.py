@@ -25,6 +25,7 @@ from typing import Final, Self, TypeVar
 from einthoven.errors import StoreBusy
 from einthoven.ports import Pending, Segment, Store, SyncState
 from einthoven.results import WindowResult
+from einthoven.store_async_feed import AsyncFeed
 from einthoven.store_events import StoreEvent
 from einthoven.store_values import (
     AuditAction,
@@ -88,7 +89,7 @@ class _Lane:
             self._waiting -= 1
 
 
-class AsyncStore:
+class AsyncStore(AsyncFeed):
     """Wraps a store; an async context manager that closes it.
 
     Args:

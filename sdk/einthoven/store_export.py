@@ -31,6 +31,7 @@ from einthoven.fhir_bundle import (
     bundle_bytes,
     communication,
     device,
+    diary_entry,
     document_id,
     document_reference,
     patient,
@@ -47,7 +48,9 @@ from einthoven.identity import Identity, find_identity
 from einthoven.ports import Clock, Store
 from einthoven.result_rows import to_row
 from einthoven.store_paging import all_audit_entries, all_beats, all_results
+from einthoven.store_rules import MAX_ROWS_PER_CALL
 from einthoven.store_values import AuditAction
+from einthoven_protocol.limits import MAX_TIME_MS
 from einthoven_protocol.messages import AnnotationRow, ResultId
 
 MAX_SIGNAL_BYTES: Final = 64 * 2**20
@@ -74,6 +77,7 @@ class ExportReport:
         audit_entries: Entries of the audit trail in the bundle.
         lost: Results whose signal is in no file.
         quarantined: What the store lost to damage before.
+        notes: Notes of the diary in the bundle.
     """
 
     folder: Path
@@ -85,6 +89,7 @@ class ExportReport:
     audit_entries: int
     lost: tuple[LostSignal, ...]
     quarantined: int
+    notes: int = 0
 
 
 @dataclass(slots=True)
@@ -93,6 +98,8 @@ class _Counts:
     annotations: int = 0
     beats: int = 0
     audit_entries: int = 0
+    notes: int = 0
+    replicas: int = 0
 
 
 def export_store(
@@ -122,7 +129,7 @@ def export_store(
     """
     identity = find_identity(store)
     owner = _owner(identity)
-    notes, counts = _notes(store), _Counts()
+    notes, counts = _notes(store), _Counts(replicas=store.stats().replicas)
     with ExportFolder(Path(folder)) as out:
         signals = SignalExport(
             store,
@@ -159,6 +166,7 @@ def export_store(
             audit_entries=counts.audit_entries,
             lost=tuple(signals.lost),
             quarantined=quarantined,
+            notes=counts.notes,
         )
 
 
@@ -203,6 +211,9 @@ def _resources(store: Store, owner: Owner, signals: SignalExport, notes: Notes, 
         if target not in said:
             counts.annotations += len(others)
             yield from (communication(owner, note) for note in others)
+    for diary_note in store.notes(0, MAX_TIME_MS, limit=MAX_ROWS_PER_CALL):
+        counts.notes += 1
+        yield diary_entry(owner, diary_note)
     for entry in all_audit_entries(store):
         counts.audit_entries += 1
         yield audit_event(owner, entry)
@@ -239,7 +250,7 @@ keep this folder as you would keep a medical record, and delete it when it has s
 Not a medical device. A clinician has to confirm every finding.
 
 bundle.json   FHIR R4 Bundle: {counts.results} results (an Observation and a RiskAssessment each),
-              {counts.annotations} annotations, {counts.audit_entries} entries of the device's audit trail.
+              {counts.annotations} annotations, {counts.notes} notes, {counts.audit_entries} audit entries.
 ecg-NNN.edf   {len(signals.files)} recordings of the raw signal: EDF+, or BDF+ where it is too large for 16 bits.
               1 uV a count, times in UTC. Gaps are gaps; a missing sample within a data record is the lowest count.
               Annotations: results, notes, beats. A beat is known by its time alone: where two recordings
@@ -248,5 +259,6 @@ beats.csv     {counts.beats} beats: time, class (normal, supraventricular, ventr
 lost.csv      What is not here and why: the signal of {lost} results, and {quarantined} things lost to damage before.
 SHA256SUMS    Digests of all files; check them with: sha256sum -c SHA256SUMS
 
-Not exported: the device's settings, which hold its keys.
+Not exported: the device's settings, which hold its keys, and {counts.replicas} results of the patient's other
+devices, of which this one has no signal.
 """

@@ -14,11 +14,11 @@ from typing import Final, cast
 from einthoven.sqlite_pages import Pages
 from einthoven.sqlite_records import Value
 from einthoven.store_salvage import IsValid, Salvage
-from einthoven.store_schema import INTEGRITY_KEY_BYTES, STORE_ID_BYTES, TABLE_BY_NAME, VERSION_2
+from einthoven.store_schema import INTEGRITY_KEY_BYTES, NEWEST_VERSION, STORE_ID_BYTES, TABLE_BY_NAME
 from einthoven.store_tags import RowTags, TableSums
 from einthoven.table_shapes import TableShape, shapes_of
 
-STORE_SHAPES: Final[tuple[TableShape, ...]] = shapes_of(VERSION_2)
+STORE_SHAPES: Final[tuple[TableShape, ...]] = shapes_of(NEWEST_VERSION)
 """Shapes of all tables of the version that this software writes."""
 TAGGED_SHAPES: Final = tuple(shape for shape in STORE_SHAPES if shape.name in TABLE_BY_NAME)
 """Those whose rows have tags: all but ``store``."""

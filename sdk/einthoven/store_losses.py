@@ -24,9 +24,9 @@ from einthoven.sqlite_btree import Row, walk
 from einthoven.sqlite_pages import Pages
 from einthoven.sqlite_records import Value
 from einthoven.sqlite_schema_pages import schema_of
-from einthoven.store_check import missing_results
+from einthoven.store_check import missing_results, spelled
 from einthoven.store_salvage import LostRows
-from einthoven.store_schema import CONTENT_KINDS, TABLE_BY_NAME, Table, place_of
+from einthoven.store_schema import CONTENT_KINDS, TABLE_BY_NAME, TABLES_BY_POSITION, Table, place_of
 from einthoven.store_tags import TableSums
 from einthoven.store_values import ContentKind, DamageReason
 
@@ -101,7 +101,11 @@ def _places(connection: dbapi2.Connection, pages: Pages, name: str, lost: list[L
     elif name == "segment" or not table.row_id:
         yield from _missing_of_index(connection, pages, table)
     else:
-        yield from _missing_numbers(connection, table, [place for place in lost if place.table == name])
+        places = [place for place in lost if place.table == name]
+        if not places and name not in TABLES_BY_POSITION:
+            # The page that says where the table begins is lost, and with it where in the table something is missing.
+            places = [LostRows(name, 0, None, None)]
+        yield from _missing_numbers(connection, table, places)
 
 
 def broken_signals(connection: dbapi2.Connection) -> Iterator[tuple[int, bytes]]:
@@ -169,4 +173,6 @@ def _missing_numbers(connection: dbapi2.Connection, table: Table, lost: list[Los
 
 
 def _stretch(name: str, first: int, last: int) -> str:
+    if name in TABLES_BY_POSITION:
+        return f"{name} {spelled(first, last)}"
     return f"{name} {first}" if first == last else f"{name} {first}-{last}"

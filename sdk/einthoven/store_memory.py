@@ -15,17 +15,24 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
+from einthoven import (
+    store_memory_buckets,
+    store_memory_feed,
+    store_memory_retention,
+    store_memory_signal_upload,
+    store_memory_sync,
+    store_memory_words,
+)
 from einthoven import store_memory_contents as contents
-from einthoven import store_memory_retention, store_memory_sync
 from einthoven.beat_runs import check_beats
 from einthoven.clock import SystemClock
 from einthoven.errors import StoreIOError
-from einthoven.ports import Clock, Pending, Segment, SyncState
+from einthoven.ports import Clock, Pending, Segment, Shares, SyncState, WaitingSegment
 from einthoven.results import WindowResult
 from einthoven.store_events import StoreEvent
 from einthoven.store_memory_books import Books, read_only_beats
@@ -41,6 +48,7 @@ from einthoven.store_rules import (
     result_row_bytes,
     synced_subject,
 )
+from einthoven.store_rules_feed import deleted_subject, note_subject, repaired_subject
 from einthoven.store_values import (
     AuditAction,
     AuditEntry,
@@ -52,7 +60,21 @@ from einthoven.store_values import (
     StoredResult,
     StoreStats,
 )
-from einthoven_protocol.messages import AnnotationRow, ExchangeRequest, ExchangeResponse, ResultId
+from einthoven_protocol.messages import (
+    AnnotationRow,
+    Document,
+    ExchangeRequest,
+    ExchangeResponse,
+    IdentifiedResult,
+    NoteRow,
+    Owner,
+    RepairRequest,
+    RepairResponse,
+    ResultId,
+    Run,
+    Superseded,
+    Tombstone,
+)
 
 
 class MemoryStore:
@@ -175,6 +197,16 @@ class MemoryStore:
                 segments[digest] = replace(segments[digest], acknowledged=True)
             return len(new)
 
+    def segments_to_send(self, *, limit_bytes: int, skip: Collection[bytes] = frozenset()) -> Sequence[WaitingSegment]:
+        """See ``Store``."""
+        with self._open():
+            return store_memory_signal_upload.segments_to_send(self._books, limit_bytes, skip)
+
+    def sealed_run(self, run: Run) -> Sequence[tuple[bytes, bytes]]:
+        """See ``Store``."""
+        with self._open():
+            return store_memory_signal_upload.sealed_run(self._books, run)
+
     def beats(self, first_ms: int, last_ms: int, *, limit: int = 1_000) -> Sequence[BeatRun]:
         """See ``Store``."""
         check_limit(limit)
@@ -189,7 +221,7 @@ class MemoryStore:
         """
         annotation_row_bytes(row)
         with self._open():
-            merged = store_memory_sync.put_local_annotation(self._books, row)
+            merged = store_memory_words.put_local_annotation(self._books, row)
             self._record(AuditAction.ANNOTATED, annotated_subject(row.target))
             return merged
 
@@ -216,14 +248,92 @@ class MemoryStore:
             before, books = self.sync_state(), self._books.copy()
             store_memory_sync.apply(books, request, response, self._draw, at_ms)
             self._books = books
-            if changed_anything(before, self.sync_state()):
+            if changed_anything(before, after := self.sync_state()):
                 self._record(AuditAction.SYNCED, synced_subject(request, response))
-            return self.sync_state()
+            return after
 
     def sync_state(self) -> SyncState:
         """See ``Store``."""
         with self._open():
             return store_memory_sync.sync_state(self._books)
+
+    def add_note(self, author: str, text: str, *, at_ms: int) -> NoteRow:
+        """See ``Store``.
+
+        Raises:
+            InputError: It is over the protocol's limits.
+        """
+        with self._open():
+            row = store_memory_words.add_note(self._books, author, text, at_ms)
+            self._record(AuditAction.ANNOTATED, note_subject(row.epoch, row.counter))
+            return row
+
+    def notes(self, first_ms: int, last_ms: int, *, limit: int = 1_000) -> Sequence[NoteRow]:
+        """See ``Store``."""
+        check_limit(limit)
+        with self._open():
+            return store_memory_words.listed_notes(self._books, first_ms, last_ms, limit)
+
+    def delete(self, row: Tombstone) -> None:
+        """See ``Store``.
+
+        Raises:
+            InputError: There is no such row here.
+        """
+        with self._open():
+            store_memory_words.delete(self._books, row)
+            self._record(AuditAction.ANNOTATED, deleted_subject(row))
+
+    def superseded(self, target: ResultId | None = None) -> Sequence[Superseded]:
+        """See ``Store``."""
+        with self._open():
+            return sorted(row for row in self._books.superseded if target in (None, row.target))
+
+    def documents(self) -> Sequence[Document]:
+        """See ``Store``."""
+        with self._open():
+            return [document for _, document in sorted(self._books.documents.items())]
+
+    def owners(self) -> Sequence[Owner]:
+        """See ``Store``."""
+        with self._open():
+            return [Owner(alias, key) for alias, key in sorted(self._books.owners.items())]
+
+    def replicas(self, first_ms: int, last_ms: int, *, limit: int = 1_000) -> Sequence[IdentifiedResult]:
+        """See ``Store``."""
+        check_limit(limit)
+        with self._open():
+            return store_memory_feed.listed_replicas(self._books, first_ms, last_ms, limit)
+
+    def replica(self, target: ResultId) -> IdentifiedResult | None:
+        """See ``Store``."""
+        with self._open():
+            return store_memory_feed.replica(self._books, target)
+
+    def shares(self, owner: int, kind: int) -> Shares:
+        """See ``Store``."""
+        with self._open():
+            return store_memory_buckets.shares(self._books, owner, kind)
+
+    def to_give(self, *, limit: int) -> tuple[tuple[IdentifiedResult, ...], tuple[bytes, ...]]:
+        """See ``Store``."""
+        check_limit(limit)
+        with self._open():
+            return store_memory_feed.to_give(self._books, limit)
+
+    def apply_repair(self, request: RepairRequest, response: RepairResponse, *, at_ms: int) -> SyncState:
+        """See ``Store`` and R24 of ``store_rules``.
+
+        Raises:
+            InputError: A row is over the protocol's limits.
+        """
+        with self._open():
+            before, books = self.sync_state(), self._books.copy()
+            store_memory_sync.apply_repair(books, request, response, self._draw, at_ms)
+            self._books = books
+            if changed_anything(before, after := self.sync_state()):
+                self._record(AuditAction.SYNCED, repaired_subject(request))
+            return after
 
     def setting(self, name: str) -> bytes | None:
         """See ``Store``."""

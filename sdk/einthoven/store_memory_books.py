@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
+import msgspec
+
 from einthoven.beat_runs import encode_beats
 from einthoven.local_audit import next_entry
 from einthoven.ports import Segment
@@ -23,14 +25,29 @@ from einthoven.retention import Droppable
 from einthoven.segments import encode_segment
 from einthoven.store_events import MAX_WAITING_EVENTS, ContentDropped, ForkReason, StoreEvent, StoreForked
 from einthoven.store_rules import FIRST_EPOCH, Draw, dropped_subject, fork_subject, next_epoch, result_row_bytes
+from einthoven.store_rules_feed import SERVER_ALIAS, Bases, Known, ServerSays, Shown
 from einthoven.store_values import AuditAction, AuditEntry, BeatRun, ContentKind, DropReason
 from einthoven_protocol import digests
-from einthoven_protocol.messages import AnnotationRow, Cursor, ResultId, RowVerdict
+from einthoven_protocol.canonical import encode_result_row
+from einthoven_protocol.messages import (
+    AnnotationRow,
+    Cursor,
+    Digest,
+    Document,
+    NoteRow,
+    ResultId,
+    ResultRow,
+    RowVerdict,
+    Superseded,
+    Tombstone,
+)
 
 AnnotationName = tuple[ResultId, str]
 """Target and author."""
 Place = tuple[int, int]
-"""Epoch and counter of a result."""
+"""Epoch and counter of a result, or of a note."""
+NoteName = tuple[int, int, int]
+"""Alias, epoch and counter of a note."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +57,32 @@ class KeptSegment:
     segment: Segment
     started_at_ms: int
     acknowledged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """A result that came down, and whether the server is known to hold it."""
+
+    row: ResultRow
+    known: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class OwnNote:
+    """A note of this device's; ``refused`` is the reason, or 0."""
+
+    row: NoteRow
+    shown: Shown = Shown.LISTED
+    refused: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class KeptNote:
+    """A note that came down; one that is to be deleted is not listed."""
+
+    row: NoteRow
+    known: Known = Known.HELD
+    hidden: bool = False
 
 
 @dataclass(slots=True)
@@ -57,8 +100,25 @@ class Books:
         local: Annotations as they are here.
         known: Annotations as the server is known to hold them.
         own: Names of those that were ever written here.
+        bases: R12, by name of the annotation.
+        refused_words: Why the server refused an annotation, by name.
         refused: By place.
-        shares: Digest shares of dropped results that the server holds, under ``keyed_with``.
+        alerts: Results that went ahead, and whether the server holds them (R14).
+        lost: Own results that the server lost (R24).
+        dropped: Digest shares of dropped results that the server holds (R20).
+        replicas: Results that came down.
+        own_notes: By place; their alias is not yet said.
+        notes_given: Highest counter of notes given in each epoch.
+        notes_acknowledged: Highest acknowledged counter of notes of each.
+        notes: Notes that came down, by (alias, epoch, counter).
+        superseded: And whether the server is known to hold them.
+        documents: By name.
+        owners: Their keys, by alias.
+        owners_asked: Whether a row came of an owner whose key is not known.
+        deletions: By name, with their ``DeletionState`` or why they were refused.
+        server_says: What it announced last.
+        server_digests: What it said of each bucket when it last did.
+        rebaseline: R23.
         keyed_with: Sync key and alias of the last exchange.
         cursor: How far the feed was read.
         last_exchange_ms: When.
@@ -79,7 +139,24 @@ class Books:
     known: dict[AnnotationName, AnnotationRow] = field(default_factory=dict)
     own: set[AnnotationName] = field(default_factory=set)
     refused: dict[Place, RowVerdict] = field(default_factory=dict)
-    shares: list[int] = field(default_factory=list)
+    bases: dict[AnnotationName, Bases] = field(default_factory=dict)
+    refused_words: dict[AnnotationName, int] = field(default_factory=dict)
+    alerts: dict[Place, bool] = field(default_factory=dict)
+    lost: set[Place] = field(default_factory=set)
+    dropped: dict[ResultId, int] = field(default_factory=dict)
+    replicas: dict[ResultId, Replica] = field(default_factory=dict)
+    own_notes: dict[Place, OwnNote] = field(default_factory=dict)
+    notes_given: dict[int, int] = field(default_factory=dict)
+    notes_acknowledged: dict[int, int] = field(default_factory=dict)
+    notes: dict[NoteName, KeptNote] = field(default_factory=dict)
+    superseded: dict[Superseded, bool] = field(default_factory=dict)
+    documents: dict[str, Document] = field(default_factory=dict)
+    owners: dict[int, bytes] = field(default_factory=dict)
+    owners_asked: bool = False
+    deletions: dict[Tombstone, int] = field(default_factory=dict)
+    server_says: ServerSays = field(default_factory=ServerSays)
+    server_digests: dict[tuple[int, int], Digest] = field(default_factory=dict)
+    rebaseline: bool = False
     keyed_with: tuple[bytes, int] | None = None
     cursor: Cursor = field(default_factory=lambda: Cursor(0, 0))
     last_exchange_ms: int | None = None
@@ -124,13 +201,49 @@ class Books:
         ]
 
     def waiting_annotations(self) -> list[AnnotationRow]:
-        """Own annotations that the server is not known to hold as they are, in order."""
-        return [row for name, row in sorted(self.local.items()) if name in self.own and self.known.get(name) != row]
+        """Own annotations that the server is not known to hold as they are, and did not refuse, in order."""
+        return [
+            row
+            for name, row in sorted(self.local.items())
+            if name in self.own and self.known.get(name) != row and name not in self.refused_words
+        ]
+
+    def waiting_notes(self, epoch: int) -> list[NoteRow]:
+        """Own notes of an epoch above its mark, in order."""
+        mark = self.notes_acknowledged.get(epoch, 0)
+        return [
+            self.signed(self.own_notes[place].row)
+            for place in sorted(self.own_notes)
+            if place[0] == epoch and place[1] > mark
+        ]
+
+    @property
+    def own_alias(self) -> int:
+        """Alias of this device, as of the last exchange."""
+        return SERVER_ALIAS if self.keyed_with is None else self.keyed_with[1]
+
+    def signed(self, row: NoteRow) -> NoteRow:
+        """An own note with this device's alias."""
+        return msgspec.structs.replace(row, device_alias=self.own_alias)
+
+    def waits(self, target: ResultId) -> bool:
+        """R9: whether this is an own result that waits itself."""
+        return (
+            (self.keyed_with is None or target.device_alias == self.own_alias)
+            and (target.epoch, target.counter) in self.results
+            and target.counter > self.acknowledged[target.epoch]
+        )
+
+    def holds(self, place: Place) -> bool:
+        """R1 and R14: whether the server holds the own result at this place."""
+        if place[1] > self.acknowledged.get(place[0], 0):
+            return self.alerts.get(place, False)
+        return place not in self.refused and place not in self.lost
 
     def held_by_server(self) -> Iterator[tuple[int, WindowResult]]:
         """Results that the server holds by R1, with their epoch."""
         for (epoch, counter), result in self.results.items():
-            if counter <= self.acknowledged[epoch] and (epoch, counter) not in self.refused:
+            if self.holds((epoch, counter)):
                 yield epoch, result
 
     def droppable_segments(self) -> list[tuple[bytes, Droppable]]:
@@ -150,7 +263,15 @@ class Books:
     def droppable_results(self) -> list[tuple[Place, Droppable]]:
         """Results by place, as ``retention`` looks at them."""
         return [
-            (place, Droppable(number, result.started_at_ms, len(result_row_bytes(result)), place[1] <= mark))
+            (
+                place,
+                Droppable(
+                    number,
+                    result.started_at_ms,
+                    len(result_row_bytes(result)),
+                    place[1] <= mark and place not in self.lost,
+                ),
+            )
             for number, (place, result) in enumerate(sorted(self.results.items(), key=lambda item: item[0]))
             for mark in (self.acknowledged[place[0]],)
         ]
@@ -161,9 +282,34 @@ class Books:
         for place in places:
             if place in held and self.keyed_with is not None:
                 key, alias = self.keyed_with
-                self.shares.append(digests.result_sum(key, alias, place[0], to_row(self.results[place])))
+                self.dropped[ResultId(alias, *place)] = digests.result_sum(
+                    key, alias, place[0], to_row(self.results[place])
+                )
             del self.results[place]
             self.refused.pop(place, None)
+
+    def droppable_replicas(self) -> list[tuple[ResultId, Droppable]]:
+        """Replicas by name, as ``retention`` looks at them."""
+        return [
+            (name, Droppable(number, kept.row.started_at_ms, len(encode_result_row(kept.row)), self._counts(name)))
+            for number, (name, kept) in enumerate(sorted(self.replicas.items(), key=lambda item: item[0]))
+        ]
+
+    def drop_replicas(self, names: Iterable[ResultId]) -> None:
+        """Forget replicas; they stay in their buckets (R20)."""
+        for name in names:
+            key = self.key_of(name.device_alias) or b""
+            row = self.replicas.pop(name).row
+            self.dropped[name] = digests.result_sum(key, name.device_alias, name.epoch, row)
+
+    def key_of(self, owner: int) -> bytes | None:
+        """R19: what an owner's shares are keyed with; ``None`` if not known."""
+        if self.keyed_with is None:
+            return None
+        return self.keyed_with[0] if owner in (SERVER_ALIAS, self.own_alias) else self.owners.get(owner)
+
+    def _counts(self, name: ResultId) -> bool:
+        return self.replicas[name].known and self.key_of(name.device_alias) is not None
 
     def note_dropped(self, kind: ContentKind, reason: DropReason, dropped: list[Droppable], at_ms: int) -> None:
         """Say that content was dropped, if any was."""

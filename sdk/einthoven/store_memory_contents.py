@@ -12,6 +12,7 @@ from einthoven.local_audit import verify
 from einthoven.results import WindowResult
 from einthoven.segments import segment_digest
 from einthoven.store_memory_books import Books
+from einthoven.store_memory_words import listed_notes
 from einthoven.store_values import BeatRun, CheckReport, DamageReason, Finding, StoredResult, StoreStats
 
 
@@ -51,6 +52,8 @@ def read_stats(books: Books) -> StoreStats:
         audit_entries=len(books.audit),
         oldest_ms=min(starts, default=None),
         newest_ms=max(starts, default=None),
+        notes=len(listed_notes(books, 0, 2**62, len(books.notes) + len(books.own_notes))),
+        replicas=len(books.replicas),
     )
 
 

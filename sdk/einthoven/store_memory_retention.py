@@ -31,6 +31,11 @@ def retain(books: Books, policy: RetentionPolicy, at_ms: int) -> RetentionReport
     books.drop_results([places[row.key][0] for row in results])
     books.note_dropped(ContentKind.RESULT, DropReason.AGE, results, at_ms)
 
+    named = books.droppable_replicas()
+    replicas = over_age((row for _, row in named), policy.results_max_age_ms, now_ms)
+    books.drop_replicas([named[row.key][0] for row in replicas])
+    books.note_dropped(ContentKind.REPLICA, DropReason.AGE, replicas, at_ms)
+
     beats = over_age(books.droppable_beats(), policy.beats_max_age_ms, now_ms)
     for row in beats:
         del books.beats[row.key]
@@ -53,6 +58,7 @@ def retain(books: Books, policy: RetentionPolicy, at_ms: int) -> RetentionReport
         unacknowledged_segments=sum(not row.acknowledged for row in signals),
         beat_runs=len(beats),
         results=len(results),
+        replicas=len(replicas),
     )
 
 

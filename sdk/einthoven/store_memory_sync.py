@@ -14,11 +14,23 @@ from dataclasses import replace
 
 import msgspec
 
+from einthoven import store_memory_feed as feed
 from einthoven.ports import Pending, SyncState
 from einthoven.result_rows import to_row
 from einthoven.results import WindowResult
 from einthoven.store_events import ForkReason
-from einthoven.store_memory_books import Books
+from einthoven.store_memory_books import AnnotationName, Books, Replica
+from einthoven.store_memory_buckets import bucket_digest, other_digests, server_digests
+from einthoven.store_memory_words import (
+    is_deleted,
+    merged_with,
+    refused_words,
+    sendable_deletions,
+    set_local,
+    settle_deletions,
+    settle_notes,
+    take_pushed,
+)
 from einthoven.store_rules import (
     MAX_GIVEN_AGAIN,
     SYNC_KEY_SETTING,
@@ -33,69 +45,124 @@ from einthoven.store_rules import (
     server_is_ahead,
     unknown_epoch,
 )
-from einthoven_protocol import digests
-from einthoven_protocol.limits import MAX_ANNOTATIONS_PER_EXCHANGE, MAX_RESULTS_PER_EXCHANGE
-from einthoven_protocol.merge import merge_annotation
-from einthoven_protocol.messages import AnnotationRow, Cursor, Digest, ExchangeRequest, ExchangeResponse, ResultId
+from einthoven.store_rules_feed import (
+    URGENT_TIER,
+    check_words,
+    encoded_results,
+    feeds,
+    is_late,
+    news,
+    oldest_word_ms,
+    sent_bases,
+)
+from einthoven_protocol.limits import (
+    MAX_ALERTS_PER_EXCHANGE,
+    MAX_ANNOTATIONS_PER_EXCHANGE,
+    MAX_DELETIONS_PER_EXCHANGE,
+    MAX_NOTES_PER_EXCHANGE,
+    MAX_RESULTS_PER_EXCHANGE,
+)
+from einthoven_protocol.messages import (
+    AnnotationRow,
+    BucketKind,
+    Cursor,
+    Digest,
+    ExchangeRequest,
+    ExchangeResponse,
+    RepairRequest,
+    RepairResponse,
+    ResultId,
+)
 
 
 def pending(books: Books, limit: int) -> Pending:
     """What to push next."""
-    epoch = min((epoch for epoch in books.epochs if books.waiting(epoch)), default=books.epoch)
-    mark = books.acknowledged[epoch]
-    run = [result for place, result in enumerate(books.waiting(epoch), mark + 1) if result.counter == place]
+    epoch = _epoch_to_speak_of(books)
+    mark, waiting = books.acknowledged[epoch], books.waiting(epoch)
+    run = [result for place, result in enumerate(waiting, mark + 1) if result.counter == place]
     run = run[: min(limit, MAX_RESULTS_PER_EXCHANGE)]
+    hole = bool(waiting) and waiting[0].counter != mark + 1
+    alerts = [] if hole else _alerts(books, epoch, mark + len(run))[: min(limit, MAX_ALERTS_PER_EXCHANGE)]
+    words = _sendable_annotations(books)[: min(limit, MAX_ANNOTATIONS_PER_EXCHANGE)]
+    first_note = books.notes_acknowledged.get(epoch, 0) + 1
+    notes = [row for place, row in enumerate(books.waiting_notes(epoch), first_note) if row.counter == place]
     return Pending(
         epoch=epoch,
         results=tuple(to_row(result) for result in run),
         segment_digests=tuple(result.segment_digest for result in run),
-        annotations=tuple(_sendable_annotations(books)[: min(limit, MAX_ANNOTATIONS_PER_EXCHANGE)]),
+        annotations=tuple(words),
+        annotation_bases=tuple(sent_bases(books.bases.get((row.target, row.author), (0, 0)), row) for row in words),
+        alerts=tuple(to_row(result) for result in alerts),
+        alert_segment_digests=tuple(result.segment_digest for result in alerts),
+        notes=tuple(notes[: min(limit, MAX_NOTES_PER_EXCHANGE)]),
+        deletions=tuple(sendable_deletions(books)[: min(limit, MAX_DELETIONS_PER_EXCHANGE)]),
     )
 
 
+def _epoch_to_speak_of(books: Books) -> int:
+    """The oldest in which a result waits, or if there is none, a note (R13)."""
+    by_results = [epoch for epoch in books.epochs if books.waiting(epoch)]
+    by_notes = [epoch for epoch in books.epochs if books.waiting_notes(epoch)]
+    if not by_results and not feeds(books.server_says.capabilities):
+        by_notes = []
+    return min(by_results or by_notes, default=books.epoch)
+
+
+def _alerts(books: Books, epoch: int, last_pushed: int) -> list[WindowResult]:
+    """R14."""
+    return [
+        result
+        for result in books.waiting(epoch)
+        if result.counter > last_pushed and result.tier == URGENT_TIER and (epoch, result.counter) not in books.alerts
+    ]
+
+
 def _sendable_annotations(books: Books) -> list[AnnotationRow]:
-    """R9: of what waits, what does not speak of a result that waits itself."""
-    waiting = {(epoch, result.counter) for epoch in books.epochs for result in books.waiting(epoch)}
-    return [row for row in books.waiting_annotations() if (row.target.epoch, row.target.counter) not in waiting]
+    """R9, R12 and R15: the news of what waits, but for what speaks of a result that waits itself."""
+    return [
+        news(row, None if is_deleted(books, (row.target, row.author)) else books.known.get((row.target, row.author)))
+        for row in books.waiting_annotations()
+        if not books.waits(row.target) and not is_deleted(books, (row.target, row.author))
+    ]
 
 
 def sync_state(books: Books) -> SyncState:
     """Where the store stands."""
-    waiting = sum(len(books.waiting(epoch)) for epoch in books.epochs)
+    results = [result for epoch in books.epochs for result in books.waiting(epoch)]
+    notes = [row for epoch in books.epochs for row in books.waiting_notes(epoch)]
+    words, deletions = books.waiting_annotations(), sum(state == 0 for state in books.deletions.values())
+    firsts = [books.waiting(epoch)[:1] for epoch in books.epochs]
+    oldest = [result.started_at_ms for first in firsts for result in first] + [row.at_ms for row in notes]
+    said_ms = oldest_word_ms(news(row, books.known.get((row.target, row.author))) for row in words)
     return SyncState(
         epoch=books.epoch,
         acknowledged=books.acknowledged[books.epoch],
         last_counter=books.epochs[books.epoch],
         cursor=books.cursor,
         digest=digest(books),
-        waiting=waiting + len(books.waiting_annotations()),
+        waiting=len(results) + len(words) + len(notes) + deletions,
         refused=tuple(verdict for _, verdict in sorted(books.refused.items(), key=lambda item: item[0])),
         last_exchange_ms=books.last_exchange_ms,
         last_digest_equal=books.last_digest_equal,
+        digests=other_digests(books),
+        server_digests=server_digests(books),
+        owners=0 if books.owners_asked else len(books.owners),
+        waiting_notes=len(notes),
+        waiting_deletions=deletions,
+        waiting_given=len(books.lost),
+        refused_words=refused_words(books),
+        capabilities=books.server_says.capabilities,
+        limits=books.server_says.limits,
+        rebaseline=books.rebaseline,
+        waiting_annotations=len(words),
+        waiting_alerts=sum(len(_alerts(books, epoch, books.acknowledged[epoch])) for epoch in books.epochs),
+        oldest_waiting_ms=min(oldest if said_ms is None else [*oldest, said_ms], default=None),
     )
 
 
 def digest(books: Books) -> Digest:
     """R5, from scratch, as of the last exchange's key and alias."""
-    total = digests.EMPTY
-    if books.keyed_with is None:
-        return total
-    key, alias = books.keyed_with
-    for share in books.shares:
-        total = digests.add(total, share)
-    for epoch, result in books.held_by_server():
-        total = digests.add(total, digests.result_sum(key, alias, epoch, to_row(result)))
-    for row in books.known.values():
-        total = digests.add(total, digests.annotation_sum(key, row))
-    return total
-
-
-def put_local_annotation(books: Books, row: AnnotationRow) -> AnnotationRow:
-    """Merge a row of this device's own making into the local one; return the merged row."""
-    name = (row.target, row.author)
-    books.own.add(name)
-    books.local[name] = _merged(books.local.get(name), row)
-    return books.local[name]
+    return bucket_digest(books, books.own_alias, BucketKind.RECORDS)
 
 
 def put_setting(books: Books, name: str, value: bytes) -> None:
@@ -108,9 +175,10 @@ def put_setting(books: Books, name: str, value: bytes) -> None:
 
 def _begin_enrolment(books: Books) -> None:
     """R10."""
+    feed.begin_enrolment(books)
     for epoch in books.epochs:
         books.acknowledged[epoch] = 0
-    for held in (books.refused, books.known, books.own, books.shares):
+    for held in (books.refused, books.known, books.own):
         held.clear()
     books.segments = {digest: replace(kept, acknowledged=False) for digest, kept in books.segments.items()}
     books.keyed_with = books.last_exchange_ms = books.last_digest_equal = None
@@ -123,38 +191,89 @@ def apply(books: Books, request: ExchangeRequest, response: ExchangeResponse, dr
     Raises:
         NotEnrolled: There is no sync key.
         SyncError: The exchange is of an epoch that was never here.
-        InputError: An annotation is over the protocol's limits.
+        InputError: An annotation, or another row, is over the protocol's limits.
     """
     keyed_with = (checked_sync_key(books.settings.get(SYNC_KEY_SETTING)), request.device_alias)
     if request.epoch not in books.epochs:
         raise unknown_epoch()
-    for row in (*request.annotations, *response.annotations):
+    for row in request.annotations:
         annotation_row_bytes(row)
+    check_words(response)
+    encoded_results(response)
     if books.keyed_with != keyed_with:
+        feed.rename_own_deletions(books, books.own_alias, request.device_alias)
         books.keyed_with = keyed_with
-        books.shares.clear()
-    new_history = begins_new_history(books.cursor, response)
-    if new_history:
-        _begin_new_history(books, request.epoch, response.acknowledged)
-    if request.epoch == books.epoch and server_is_ahead(response, books.epochs[books.epoch]):
+    feed.note_server(books, response)
+    late = is_late(books.cursor, request, response)
+    if begins_new_history(books.cursor, response):
+        _begin_new_history(books, request.epoch, response)
+    if request.epoch == books.epoch and _server_is_ahead(books, response):
         books.fork(ForkReason.SERVER_AHEAD, draw, at_ms)
-    before = books.copy()
-    for row in (*request.annotations, *response.annotations):
-        name = (row.target, row.author)
-        books.known[name] = _merged(books.known.get(name), row)
-        books.local[name] = _merged(books.local.get(name), books.known[name])
     if request.results:
-        _settle_pushed(books, request, response, before, draw, at_ms)
+        _settle_pushed(books, request, response, draw, at_ms)
     else:
-        _settle_hole(books, request, response, before, draw, at_ms)
+        _settle_hole(books, request, response, draw, at_ms)
+    _settle_alerts(books, request, response)
+    settle_notes(books, request, response, draw, at_ms)
+    settle_deletions(books, request, response)
+    if not late:
+        take_pushed(books, request, response)
+        feed.hear(books, response)
     current = request.epoch == books.epoch
     books.cursor = next_cursor(books.cursor, request, response, current=current)
     books.last_exchange_ms = at_ms
-    books.last_digest_equal = digest(books) == response.digest
+    feed.note_digests(books, response)
+    books.rebaseline = books.rebaseline or response.rebaseline
+    _compare(books, more=response.more or response.rebaseline)
 
 
-def _begin_new_history(books: Books, spoken_of: int, acknowledged: int) -> None:
-    """R6."""
+def apply_repair(books: Books, request: RepairRequest, response: RepairResponse, draw: Draw, at_ms: int) -> None:
+    """Take over a checked answer to a repair (R24).
+
+    Raises:
+        InputError: A row is over the protocol's limits.
+    """
+    check_words(response)
+    encoded_results(response)
+    if books.keyed_with is None or response.cursor.shard_epoch != books.cursor.shard_epoch:
+        return
+    again = feed.apply_repair(books, request, response)
+    for epoch in sorted({epoch for epoch, _ in again}):
+        if epoch == books.epoch:
+            books.fork(ForkReason.COUNTER_REUSED, draw, at_ms)
+        results = [books.results[place] for place in sorted(again) if place[0] == epoch]
+        _give_again(books, epoch, results, ExchangeRequest(device_alias=books.own_alias, epoch=epoch))
+    _compare(books, more=False)
+
+
+def _compare(books: Books, *, more: bool) -> None:
+    """R19 and R23."""
+    books.last_digest_equal = feed.equal_throughout(books, other_digests(books))
+    if books.last_digest_equal and not more:
+        books.rebaseline = False
+
+
+def _server_is_ahead(books: Books, response: ExchangeResponse) -> bool:
+    """R2 and R13."""
+    notes_ahead = response.notes_acknowledged > books.notes_given.get(books.epoch, 0)
+    return server_is_ahead(response, books.epochs[books.epoch]) or notes_ahead
+
+
+def _settle_alerts(books: Books, request: ExchangeRequest, response: ExchangeResponse) -> None:
+    """R14."""
+    refused = refused_verdicts(response)
+    for row in request.alerts:
+        place = (request.epoch, row.counter)
+        if place in books.results and row.counter > books.acknowledged[request.epoch]:
+            books.alerts[place] = row.counter not in refused
+            if books.alerts[place]:
+                books.replicas.pop(ResultId(request.device_alias, *place), None)
+
+
+def _begin_new_history(books: Books, spoken_of: int, response: ExchangeResponse) -> None:
+    """R6 and R21."""
+    acknowledged = response.acknowledged
+    feed.begin_new_history(books, spoken_of, response.notes_acknowledged)
     for epoch, mark in books.acknowledged.items():
         books.acknowledged[epoch] = min(mark, acknowledged) if epoch == spoken_of else 0
     books.refused = {
@@ -169,7 +288,6 @@ def _settle_pushed(
     books: Books,
     request: ExchangeRequest,
     response: ExchangeResponse,
-    before: Books,
     draw: Draw,
     at_ms: int,
 ) -> None:
@@ -183,23 +301,25 @@ def _settle_pushed(
     again = []
     for counter in range(mark + 1, new_mark + 1):
         verdict = verdicts.get(counter)
-        if verdict is None or (epoch, counter) not in books.results:
+        books.alerts.pop((epoch, counter), None)
+        if (epoch, counter) not in books.results:
             continue
-        if is_reused(verdict):
+        if verdict is None:
+            books.replicas.pop(ResultId(request.device_alias, epoch, counter), None)
+        elif is_reused(verdict):
             again.append(books.results[epoch, counter])
         else:
             books.refused[epoch, counter] = verdict
     books.acknowledged[epoch] = max(mark, new_mark)
     if again and epoch == books.epoch:
         books.fork(ForkReason.COUNTER_REUSED, draw, at_ms)
-    _give_again(books, epoch, again, request, before)
+    _give_again(books, epoch, again, request)
 
 
 def _settle_hole(
     books: Books,
     request: ExchangeRequest,
     response: ExchangeResponse,
-    before: Books,
     draw: Draw,
     at_ms: int,
 ) -> None:
@@ -214,7 +334,7 @@ def _settle_hole(
         return
     if epoch == books.epoch:
         books.fork(ForkReason.SERVER_BEHIND, draw, at_ms)
-    _give_again(books, epoch, waiting[:MAX_GIVEN_AGAIN], request, before)
+    _give_again(books, epoch, waiting[:MAX_GIVEN_AGAIN], request)
 
 
 def _give_again(
@@ -222,29 +342,35 @@ def _give_again(
     epoch: int,
     results: Sequence[WindowResult],
     request: ExchangeRequest,
-    before: Books,
 ) -> None:
     """R7: results leave their place for the next counters of the current epoch; own words on them go along."""
-    pushed = {(row.target, row.author) for row in request.annotations}
+    pushed = {(row.target, row.author): row for row in request.annotations}
     for result in results:
-        del books.results[epoch, result.counter]
+        place = (epoch, result.counter)
+        old_target = ResultId(request.device_alias, *place)
+        if books.alerts.pop(place, False):
+            books.replicas[old_target] = Replica(to_row(result))
+        del books.results[place]
         given = books.give_counter(result)
-        old_target = ResultId(request.device_alias, epoch, result.counter)
         new_target = ResultId(request.device_alias, books.epoch, given.counter)
         for name in sorted(name for name in books.own if name[0] == old_target):
-            words = before.local[name]
-            if before.known.get(name) == words:
-                continue
-            moved = (new_target, name[1])
-            books.local[moved] = _merged(books.local.get(moved), msgspec.structs.replace(words, target=new_target))
-            books.own.add(moved)
-            if name in books.known:
-                books.local[name] = books.known[name]
-            else:
-                del books.local[name]
-            if name not in pushed:
-                books.own.discard(name)
+            _move_words(books, name, new_target, pushed.get(name))
 
 
-def _merged(mine: AnnotationRow | None, theirs: AnnotationRow) -> AnnotationRow:
-    return theirs if mine is None else merge_annotation(mine, theirs)
+def _move_words(books: Books, name: AnnotationName, new_target: ResultId, pushed: AnnotationRow | None) -> None:
+    words, known = books.local[name], books.known.get(name)
+    if words == known:
+        return
+    moved = (new_target, name[1])
+    books.refused_words.pop(name, None)
+    for held in (moved, name):
+        books.bases.pop(held, None)
+    set_local(books, moved, merged_with(books.local.get(moved), msgspec.structs.replace(words, target=new_target)))
+    books.own.add(moved)
+    stays = known if pushed is None else pushed
+    if stays is None:
+        del books.local[name]
+    else:
+        books.local[name] = stays
+    if pushed is None:
+        books.own.discard(name)

@@ -1,8 +1,10 @@
 """From an older version of the store's tables to the newest, and the tables of a new store.
 
 Version 1 kept rows without tags. Version 2 tags and sums them, numbers signals, and looks results up by time; every row
-is read, rewritten and tagged one by one, so that a large store needs little memory. Forward only. It deliberately opens
-no file and proves no key; the caller has done both.
+is read, rewritten and tagged one by one, so that a large store needs little memory. Version 3 adds tables for what
+comes down, for notes and for what is deleted, and leaves the others as they are: it is one commit more.
+
+Forward only. It deliberately opens no file and proves no key; the caller has done both.
 
 Invariants:
     1. Each migration is one transaction, together with the number it leads to: a file is at one version or the next.
@@ -15,16 +17,25 @@ Invariants:
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
 from sqlcipher3 import dbapi2
 
 from einthoven.local_audit import FIRST_PREVIOUS_HASH
+from einthoven.sqlcipher_books import FRESH_LINK
 from einthoven.sqlcipher_rows import SqlCipherRows
 from einthoven.store_rules import FIRST_EPOCH
-from einthoven.store_schema import INTEGRITY_KEY_BYTES, VERSION_2, check_version, position_of
+from einthoven.store_schema import (
+    INTEGRITY_KEY_BYTES,
+    N_TABLES_OF_VERSION_2,
+    NEWEST_VERSION,
+    VERSION_2,
+    VERSION_3,
+    check_version,
+    position_of,
+)
 from einthoven.store_tags import TableSums
 from einthoven.store_values import AuditAction, ContentKind, DamageReason
 from einthoven_protocol.canonical import decode_result_row
@@ -50,9 +61,10 @@ def create_tables(connection: dbapi2.Connection, *, store_id: bytes, at_ms: int)
         dbapi2.Error: A statement failed; the database is as empty as it was.
     """
     with _transaction(connection):
-        rows = _make_tables(connection, store_id)
+        rows = _make_tables(connection, store_id, NEWEST_VERSION, TableSums())
         rows.insert("epoch", (FIRST_EPOCH, 0, 0, 1))
         rows.insert("sync", (1, FIRST_EPOCH, 0, 0, 0, bytes(SUM_BYTES), None, None, None, None))
+        rows.insert("link", FRESH_LINK)
         rows.append_audit(AuditAction.CREATED, "", at_ms=at_ms)
         rows.write_sums()
 
@@ -62,7 +74,7 @@ def to_version_2(connection: dbapi2.Connection, store_id: bytes, at_ms: int) -> 
     connection.execute("DROP INDEX annotation_waiting")
     for name in _TABLES_OF_VERSION_1:
         connection.execute(f"ALTER TABLE {name} RENAME TO {name}_1")
-    rows = _make_tables(connection, store_id)
+    rows = _make_tables(connection, store_id, VERSION_2, TableSums(N_TABLES_OF_VERSION_2))
     rows.append_audit(AuditAction.CREATED, "", at_ms=at_ms)
     rows.append_audit(AuditAction.MIGRATED, "1 2", at_ms=at_ms)
     for line in connection.execute("SELECT epoch, last_counter, acknowledged, 1 FROM epoch_1"):
@@ -82,7 +94,19 @@ def to_version_2(connection: dbapi2.Connection, store_id: bytes, at_ms: int) -> 
         connection.execute(f"DROP TABLE {name}_1")
 
 
-MIGRATIONS: Final[dict[int, Migration]] = {2: to_version_2}
+def to_version_3(connection: dbapi2.Connection, store_id: bytes, at_ms: int) -> None:
+    """Add the tables of version 3."""
+    for statement in VERSION_3:
+        connection.execute(statement)
+    rows = SqlCipherRows(connection)
+    rows.widen_sums()
+    rows.insert("link", FRESH_LINK)
+    rows.append_audit(AuditAction.MIGRATED, "2 3", at_ms=at_ms)
+    rows.commit_seq += 1
+    rows.write_sums()
+
+
+MIGRATIONS: Final[dict[int, Migration]] = {2: to_version_2, 3: to_version_3}
 """What leads to each version from the one before."""
 
 
@@ -127,14 +151,16 @@ def migrate(
     return int(at)
 
 
-def _make_tables(connection: dbapi2.Connection, store_id: bytes) -> SqlCipherRows:
+def _make_tables(
+    connection: dbapi2.Connection, store_id: bytes, statements: Sequence[str], sums: TableSums
+) -> SqlCipherRows:
     """Make the tables, in the caller's transaction, which ends with ``write_sums`` of what this returns."""
-    for statement in VERSION_2:
+    for statement in statements:
         connection.execute(statement)
     connection.execute(
         """INSERT INTO store (only_line, store_id, integrity_key, commit_seq, sums, audit_head)
             VALUES (1, ?, ?, 0, ?, ?)""",
-        (store_id, secrets.token_bytes(INTEGRITY_KEY_BYTES), TableSums().encode(), FIRST_PREVIOUS_HASH),
+        (store_id, secrets.token_bytes(INTEGRITY_KEY_BYTES), sums.encode(), FIRST_PREVIOUS_HASH),
     )
     return SqlCipherRows(connection)
 

@@ -48,7 +48,7 @@ from einthoven.store_opened_file import OpenedFile
 from einthoven.store_proving import Proof, log_is_whole, pages_prove, prove, prove_twice, state_of
 from einthoven.store_repair import repair_store_file
 from einthoven.store_replacement import carry_on, discard_prepared, is_decided, keep_slot, prepared_path
-from einthoven.store_schema import SCHEMA_VERSION
+from einthoven.store_schema import FIRST_TAGGED_VERSION, SCHEMA_VERSION
 from einthoven.store_unlocking import Unlocked, unlock
 
 __all__ = ["OpenedFile", "Report", "open_store_file"]
@@ -261,6 +261,7 @@ class _Opening:
                 events: list[StoreEvent] = []
                 if version < SCHEMA_VERSION:
                     events.append(StoreMigrated(version, SCHEMA_VERSION))
+                if version < FIRST_TAGGED_VERSION:
                     reason = self._judged(Proof(version, state_of(rows), rows.integrity_key), anchored)
                 if reason is not None:
                     known = decode_record(anchored, rows.integrity_key)

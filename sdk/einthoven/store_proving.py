@@ -22,7 +22,7 @@ from einthoven.sqlcipher_log import LoggedPages
 from einthoven.sqlcipher_page_file import FileBytes
 from einthoven.sqlcipher_pages import PageCipher
 from einthoven.sqlcipher_rows import SqlCipherRows
-from einthoven.store_schema import APPLICATION_ID, SCHEMA_VERSION, check_version
+from einthoven.store_schema import APPLICATION_ID, FIRST_TAGGED_VERSION, check_version
 
 _FIRST_COMMIT = 1
 
@@ -37,8 +37,8 @@ class Proof:
 
     Attributes:
         version: Of its tables.
-        state: Where it stands; ``None`` for an older version, which does not say.
-        integrity_key: 32 bytes; empty for an older version.
+        state: Where it stands; ``None`` for version 1, which does not say.
+        integrity_key: 32 bytes; empty for version 1.
     """
 
     version: int
@@ -129,7 +129,7 @@ def _reader(file_name: str) -> Callable[[dbapi2.Connection], Proof]:
         if application_id != APPLICATION_ID:
             raise OtherDatabase(f"{file_name} is a database of another application", "name another file")
         check_version(version, file_name)
-        if version < SCHEMA_VERSION:
+        if version < FIRST_TAGGED_VERSION:
             return Proof(version, None, b"")
         rows = SqlCipherRows(connection)
         return Proof(version, state_of(rows), rows.integrity_key)

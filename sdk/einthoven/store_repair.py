@@ -47,7 +47,7 @@ from einthoven.store_losses import Loss, losses_of
 from einthoven.store_mending import drop_broken_signals, mend_books
 from einthoven.store_replacement import discard_prepared, discard_undecided, prepared_path, replace_store_file
 from einthoven.store_salvage import Salvage, SalvagedRow
-from einthoven.store_schema import INTEGRITY_KEY_BYTES, TABLE_BY_NAME, VERSION_2
+from einthoven.store_schema import INTEGRITY_KEY_BYTES, NEWEST_VERSION, TABLE_BY_NAME
 from einthoven.store_tags import RowTags, TableSums
 from einthoven.store_values import AuditAction, ContentKind, DamageReason
 
@@ -146,7 +146,7 @@ class _Rebuilding:
     def into(self, prepared: Path, key: FileKey) -> _Rebuilt:
         """Write everything to a new file, and close it with no log left."""
         with closing(make_file(prepared, key)) as connection, translated(prepared.name):
-            for statement in VERSION_2:
+            for statement in NEWEST_VERSION:
                 connection.execute(statement)
             _write_line(connection, self._line, self._anchored)
             rows = SqlCipherRows(connection)

@@ -49,12 +49,67 @@ Applying an exchange (``Store.apply_exchange``), rule by rule:
         device's to send: they have its former name as their author, and its former alias. Whoever keeps the new name
         says them again under it (``identity.save_identity``).
 
-Counters that were given are never given twice. ``pending`` speaks of the oldest epoch in which a result waits, of the
-current one if none does.
+What came with version 1.1 of the protocol (*own* is what has this device's alias):
+    R11. A *replica* is a result that came down and that this store does not hold by R1: another device's, or an own
+        one that was lost here. Where an own result stands at its place whose fate is undecided or that is refused, it
+        stands beside that one, and goes when that one is found to be held. It is never pushed.
+    R12. The server is told only what it is not known to have: of an annotation that waits, ``pending`` gives the
+        registers that differ from those known, and for each the base mark of the register that was known when it
+        began to differ (later writes before the push do not change that: their writer had seen nothing newer). An
+        annotation that was refused waits no more until it is changed here; it stays readable, and among
+        ``refused_words``.
+    R13. Notes have a log of their own for each epoch, with counters and a mark like results; R1, R2, R6, R7 and R8
+        hold for it in the same way, whatever comes first forks. A server that announced no ``FEED`` says nothing of
+        notes. ``pending`` speaks of the oldest epoch in which a note waits only if no result waits anywhere. An own
+        note that comes down is treated as a result is in R11.
+    R14. An urgent result that waits, and stands behind those of a push, goes ahead (``alerts``) once in a history:
+        when the exchange that carried it is applied. If it was not refused, the server holds it from then on, above
+        the mark. Beyond a hole (R8) none goes ahead. If it is given again, what the server has of it becomes a
+        replica.
+    R15. What ``delete`` removes is not listed from then on. Its deletion waits: that of a note until the note is
+        settled (a log has no holes, so an unsent note is sent first), that of an annotation while its result waits
+        (R9); what is written again there meanwhile waits for the deletion. An annotation of an own result that itself
+        waits was never sent and is simply gone. Once the deletion was pushed and not refused, the server holds the
+        row no more; of a note its place is kept, without its text. A refused deletion brings the row back. Those of
+        notes are remembered: if the server begins a new history (R6), or sends the note again, they wait again.
+    R16. Tombstones are taken in before all else that came with them. A result goes with all annotations and
+        superseded writes on it; an own one stays readable as refused (``REJECTED``, ``DELETED``), if its fate was
+        decided. Of an annotation what the server is known to hold goes, registers that differ from it stay and wait.
+        A settled or foreign note goes; of an own one the place is kept. Unknown kinds do nothing.
+    R17. A response that was asked from elsewhere than where the store stands, and whose cursor is before it, is late:
+        of it only the fate of what was pushed counts (and not even what annotations it shows to be known), for what
+        came down in it may have been removed since.
+    R18. Superseded writes are added. A document replaces one of its name with a lower version. Owners that came
+        replace all that were known.
+    R19. A *bucket* is what the server is known to hold of one owner: ``RECORDS`` its results and all annotations on
+        them, ``WORDS`` the notes that it wrote down and the superseded writes on its results, as shares under its
+        key; own ones, and notes of alias 0, under this device's sync key. (R5 is the own ``RECORDS``.) Rows of an
+        owner whose key is not known are kept and in no bucket, and the store then says that it knows no owners, so
+        that it is told again. With another key of an owner, its buckets are computed anew.
+    R20. Of a result that retention drops, own or replica, the share is kept: it stays in its bucket, does not come
+        back when it is sent again, and takes part in repairs. Replicas go by age like acknowledged results.
+    R21. A new history (R6) makes undecided, or unknown to be held, in the same way: replicas, notes, superseded
+        writes, base marks (0), refused words, results that were to be given back or went ahead. What is not heard
+        again stays readable. Shares of dropped replicas are forgotten.
+    R22. A new enrolment (R10) drops replicas, superseded writes, documents, owners, deletions and what others wrote
+        down; own notes become those of the former alias: readable, nobody's to send, and ``delete`` removes them at
+        once. The log of notes begins anew. A store that never had an exchange keeps its notes as they are: they have
+        no alias yet.
+    R23. ``rebaseline`` is kept until all buckets equal the server's, after an exchange without ``more`` or a repair.
+        The caller compares the buckets meanwhile; ``pending`` is as ever.
+    R24. A repair's answer from another shard epoch than the cursor's changes nothing. Rows that came become known to
+        be held, as in R11 to R19. Of rows that the server says it lacks: an own result that it was thought to hold is
+        to be given back and out of the digest until then; an own note counts as refused (``DELETED``); an own
+        annotation is no longer known and waits; a share of R20 goes; all else goes, but for own replicas, which stay
+        readable. A result that was given back is held again, or if it was refused counts as such (``REJECTED``,
+        ``DELETED``); if another row stands at its place there (R11), it is given again as in R7.
 
-A store puts on its audit trail by itself: ``CREATED`` (the first entry), ``FORKED``, ``DROPPED`` (one for each kind and
-reason), ``SETTING_CHANGED``, ``ANNOTATED``, and ``SYNCED`` for an exchange that changed anything but its own time. All
-else is for a caller to ``record``.
+Counters that were given are never given twice. ``pending`` speaks of the oldest epoch in which a result waits, of the
+current one if none does (but see R13).
+
+A store puts on its audit trail by itself: ``CREATED`` (the first entry), ``FORKED``, ``DROPPED`` (one for each kind
+and reason), ``SETTING_CHANGED``, ``ANNOTATED`` (also for notes and deletions), and ``SYNCED`` for an exchange that
+changed anything but its own time. All else is for a caller to ``record``.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ Invariants:
        the leaves of table b-trees, and what lies anywhere else can be made anew.
     4. No table refers to another by a foreign key: a row that is lost takes no other with it.
 
-Tables (version 2):
+Tables (all of version 2, and from ``own_note`` on of version 3):
     store       One line: identity, key of the tags, number of the last commit, sums of the tags, head of the audit.
     epoch       Highest counter given, highest acknowledged and first one kept, for each epoch.
     segment     Signals by the SHA-256 of their canonical bytes, and where they lie; a result may outlive its signal.
@@ -23,6 +23,21 @@ Tables (version 2):
     sync        One line: current epoch, cursor, running digest and what it was keyed with, last exchange.
     quarantine  What was lost to damage.
     audit       The local audit trail, a hash chain.
+    own_note    Canonical bytes of this device's notes by ``position``, as of alias 0; whether listed, why refused.
+    note_log    Highest counter of notes given and highest acknowledged, for each epoch.
+    note        Notes that came down, and whether the server is known to hold them.
+    replica     Results that came down, and the history in which they were last heard of.
+    superseded  Losers of conflicts, by SHA-256.
+    document    What the server decided, by name.
+    owner       Keys of the devices whose rows this one may see.
+    bucket      Running digests of all buckets but the own records', and what the server said of each.
+    deletion    What is to be deleted, was, or may not be.
+    alert_sent  Results that went ahead, and whether the server holds them.
+    to_give     Results that the server lost.
+    dropped_run Shares of consecutive results that were dropped (``store_rules``, R20).
+    draft       Base marks of an annotation that waits, or why it was refused.
+    link        One line: what the server said last of itself and of the own records, whether to compare, and how many
+                histories there were.
 """
 
 from __future__ import annotations
@@ -36,10 +51,14 @@ from einthoven.store_values import ContentKind
 
 APPLICATION_ID: Final = 0x45494E31
 """``EIN1`` in the database's header."""
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 """What this version of the SDK reads and writes."""
 COUNTER_BITS: Final = 32
 """Bits of a result's position that hold its counter; the epoch stands above them."""
+FIRST_TAGGED_VERSION: Final = 2
+"""The oldest version that keeps tags, sums and an identity."""
+N_TABLES_OF_VERSION_2: Final = 11
+"""Tables that version 2 keeps sums of."""
 STORE_ID_BYTES: Final = 16
 """Length of a store's identity."""
 INTEGRITY_KEY_BYTES: Final = 32
@@ -101,6 +120,71 @@ TABLES: Final = (
     ),
     Table("quarantine", ("id", "kind", "name", "reason", "found_at_ms"), ("id",), True),
     Table("audit", ("seq", "at_ms", "action", "subject", "entry_hash"), ("seq",), True),
+    Table("own_note", ("position", "at_ms", "shown", "refused", "body"), ("position",), True),
+    Table("note_log", ("epoch", "last_counter", "acknowledged"), ("epoch",), True),
+    Table(
+        "note",
+        ("device_alias", "epoch", "counter", "at_ms", "known", "hidden", "body"),
+        ("device_alias", "epoch", "counter"),
+        False,
+    ),
+    Table(
+        "replica",
+        ("device_alias", "position", "started_at_ms", "history", "body"),
+        ("device_alias", "position"),
+        False,
+    ),
+    Table(
+        "superseded",
+        ("device_alias", "epoch", "counter", "name", "known", "body"),
+        ("device_alias", "epoch", "counter", "name"),
+        False,
+    ),
+    Table("document", ("name", "version", "issued_at_ms", "signature", "body"), ("name",), False),
+    Table("owner", ("device_alias", "sync_key"), ("device_alias",), True),
+    Table(
+        "bucket",
+        ("device_alias", "kind", "count", "total", "server_count", "server_total"),
+        ("device_alias", "kind"),
+        False,
+    ),
+    Table(
+        "deletion",
+        ("kind", "device_alias", "epoch", "counter", "author", "state"),
+        ("kind", "device_alias", "epoch", "counter", "author"),
+        False,
+    ),
+    Table("alert_sent", ("position", "held"), ("position",), True),
+    Table("to_give", ("position",), ("position",), True),
+    Table(
+        "dropped_run",
+        ("device_alias", "first_position", "last_position", "shares"),
+        ("device_alias", "first_position"),
+        False,
+    ),
+    Table(
+        "draft",
+        ("device_alias", "epoch", "counter", "author", "rhythm_base", "comment_base", "refused"),
+        ("device_alias", "epoch", "counter", "author"),
+        False,
+    ),
+    Table(
+        "link",
+        (
+            "only_line",
+            "capabilities",
+            "max_results",
+            "max_annotations",
+            "min_interval_s",
+            "rebaseline",
+            "owners_asked",
+            "history",
+            "server_count",
+            "server_total",
+        ),
+        ("only_line",),
+        True,
+    ),
 )
 """Every tagged table; sums are kept in this order, so a new table is appended."""
 TABLE_BY_NAME: Final = {table.name: table for table in TABLES}
@@ -117,9 +201,25 @@ CONTENT_KINDS: Final = {
     "sync": ContentKind.SYNC,
     "quarantine": ContentKind.AUDIT,
     "audit": ContentKind.AUDIT,
+    "own_note": ContentKind.NOTE,
+    "note_log": ContentKind.SYNC,
+    "note": ContentKind.NOTE,
+    "replica": ContentKind.REPLICA,
+    "superseded": ContentKind.ANNOTATION,
+    "document": ContentKind.DOCUMENT,
+    "owner": ContentKind.SYNC,
+    "bucket": ContentKind.SYNC,
+    "deletion": ContentKind.SYNC,
+    "alert_sent": ContentKind.SYNC,
+    "to_give": ContentKind.SYNC,
+    "dropped_run": ContentKind.SYNC,
+    "draft": ContentKind.ANNOTATION,
+    "link": ContentKind.SYNC,
 }
 """What a table's rows are to the user."""
 
+TABLES_BY_POSITION: Final = ("result", "own_note", "alert_sent", "to_give")
+"""Tables whose rows are numbered by ``position_of``."""
 _TAG: Final = "tag BLOB NOT NULL CHECK (length(tag) = 16)"
 
 VERSION_2: Final = (
@@ -221,6 +321,123 @@ VERSION_2: Final = (
 )
 """Statements that make the empty tables of version 2; no line is in them."""
 
+_POSITION: Final = "position INTEGER PRIMARY KEY"
+_NAME_OF_RESULT: Final = "device_alias INTEGER NOT NULL, epoch INTEGER NOT NULL, counter INTEGER NOT NULL"
+_TIER_BYTE: Final = 43
+"""Where a result's canonical bytes hold its tier, counted from 1 as SQL does."""
+IS_URGENT: Final = f"substr(body, {_TIER_BYTE}, 1) = x'03'"
+"""Of a result: ``store_rules`` R14. The index below is used only by exactly this."""
+
+VERSION_3: Final = (
+    f"CREATE INDEX result_urgent ON result (position) WHERE {IS_URGENT}",
+    f"""CREATE TABLE own_note (
+        {_POSITION},
+        at_ms INTEGER NOT NULL,
+        shown INTEGER NOT NULL,
+        refused INTEGER NOT NULL,
+        body BLOB NOT NULL,
+        {_TAG}
+    ) STRICT""",
+    "CREATE INDEX own_note_at ON own_note (at_ms)",
+    f"""CREATE TABLE note_log (
+        epoch INTEGER PRIMARY KEY CHECK (epoch >= 1),
+        last_counter INTEGER NOT NULL,
+        acknowledged INTEGER NOT NULL CHECK (acknowledged BETWEEN 0 AND last_counter),
+        {_TAG}
+    ) STRICT""",
+    f"""CREATE TABLE note (
+        {_NAME_OF_RESULT},
+        at_ms INTEGER NOT NULL,
+        known INTEGER NOT NULL,
+        hidden INTEGER NOT NULL CHECK (hidden IN (0, 1)),
+        body BLOB NOT NULL,
+        {_TAG},
+        PRIMARY KEY (device_alias, epoch, counter)
+    ) STRICT""",
+    "CREATE INDEX note_at ON note (at_ms)",
+    f"""CREATE TABLE replica (
+        device_alias INTEGER NOT NULL,
+        position INTEGER NOT NULL,
+        started_at_ms INTEGER NOT NULL,
+        history INTEGER NOT NULL,
+        body BLOB NOT NULL,
+        {_TAG},
+        PRIMARY KEY (device_alias, position)
+    ) STRICT""",
+    "CREATE INDEX replica_started ON replica (started_at_ms)",
+    f"""CREATE TABLE superseded (
+        {_NAME_OF_RESULT},
+        name BLOB NOT NULL CHECK (length(name) = 32),
+        known INTEGER NOT NULL CHECK (known IN (0, 1)),
+        body BLOB NOT NULL,
+        {_TAG},
+        PRIMARY KEY (device_alias, epoch, counter, name)
+    ) STRICT""",
+    f"""CREATE TABLE document (
+        name TEXT PRIMARY KEY NOT NULL,
+        version INTEGER NOT NULL CHECK (version >= 1),
+        issued_at_ms INTEGER NOT NULL,
+        signature BLOB NOT NULL,
+        body BLOB NOT NULL,
+        {_TAG}
+    ) STRICT""",
+    f"CREATE TABLE owner (device_alias INTEGER PRIMARY KEY, sync_key BLOB NOT NULL, {_TAG}) STRICT",
+    f"""CREATE TABLE bucket (
+        device_alias INTEGER NOT NULL,
+        kind INTEGER NOT NULL,
+        count INTEGER NOT NULL,
+        total BLOB NOT NULL CHECK (length(total) = 16),
+        server_count INTEGER,
+        server_total BLOB,
+        {_TAG},
+        PRIMARY KEY (device_alias, kind)
+    ) STRICT""",
+    f"""CREATE TABLE deletion (
+        kind INTEGER NOT NULL,
+        {_NAME_OF_RESULT},
+        author TEXT NOT NULL,
+        state INTEGER NOT NULL,
+        {_TAG},
+        PRIMARY KEY (kind, device_alias, epoch, counter, author)
+    ) STRICT""",
+    f"CREATE TABLE alert_sent ({_POSITION}, held INTEGER NOT NULL CHECK (held IN (0, 1)), {_TAG}) STRICT",
+    f"CREATE TABLE to_give ({_POSITION}, {_TAG}) STRICT",
+    f"""CREATE TABLE dropped_run (
+        device_alias INTEGER NOT NULL,
+        first_position INTEGER NOT NULL,
+        last_position INTEGER NOT NULL,
+        shares BLOB NOT NULL CHECK (length(shares) = 16 * (last_position - first_position + 1)),
+        {_TAG},
+        PRIMARY KEY (device_alias, first_position)
+    ) STRICT""",
+    f"""CREATE TABLE draft (
+        {_NAME_OF_RESULT},
+        author TEXT NOT NULL,
+        rhythm_base INTEGER NOT NULL,
+        comment_base INTEGER NOT NULL,
+        refused INTEGER NOT NULL,
+        {_TAG},
+        PRIMARY KEY (device_alias, epoch, counter, author)
+    ) STRICT""",
+    f"""CREATE TABLE link (
+        only_line INTEGER PRIMARY KEY CHECK (only_line = 1),
+        capabilities INTEGER NOT NULL,
+        max_results INTEGER NOT NULL,
+        max_annotations INTEGER NOT NULL,
+        min_interval_s INTEGER NOT NULL,
+        rebaseline INTEGER NOT NULL CHECK (rebaseline IN (0, 1)),
+        owners_asked INTEGER NOT NULL CHECK (owners_asked IN (0, 1)),
+        history INTEGER NOT NULL,
+        server_count INTEGER,
+        server_total BLOB,
+        {_TAG}
+    ) STRICT""",
+    "PRAGMA user_version = 3",
+)
+"""Statements that lead from the tables of version 2 to those of version 3."""
+NEWEST_VERSION: Final = (*VERSION_2, *VERSION_3)
+"""Statements that make the empty tables of ``SCHEMA_VERSION``."""
+
 
 def position_of(epoch: int, counter: int) -> int:
     """Where a result stands among those of all epochs."""
@@ -252,8 +469,10 @@ def place_of(table: str, values: Sequence[int | str | bytes | None]) -> str:
         values: Its columns but the tag, in the order of ``TABLES``.
     """
     shape = TABLE_BY_NAME[table]
-    if table == "result" and isinstance(values[0], int):
+    if table in TABLES_BY_POSITION and isinstance(values[0], int):
         return ":".join(map(str, epoch_and_counter(values[0])))
+    if table == "replica" and isinstance(values[1], int):
+        return ":".join(map(str, (values[0], *epoch_and_counter(values[1]))))
     key = ("digest",) if table == "segment" else shape.key
     parts = (values[shape.columns.index(column)] for column in key)
     return ":".join(part.hex() if isinstance(part, bytes) else str(part) for part in parts)

@@ -19,7 +19,7 @@ Invariants:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -27,26 +27,23 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from einthoven import sqlcipher_contents as contents
+from einthoven import sqlcipher_signal_upload
 from einthoven.anchor_file import FileAnchor, anchor_path
 from einthoven.beat_runs import encode_beats
 from einthoven.errors import StoreIOError
-from einthoven.ports import Anchor, Clock, KeyProvider, Pending, Segment, SyncState
+from einthoven.ports import Anchor, Clock, KeyProvider, Pending, Segment, SyncState, WaitingSegment
 from einthoven.process_hardening import protect_process
 from einthoven.results import WindowResult
 from einthoven.segments import encode_segment
 from einthoven.sqlcipher_connection import translated
-from einthoven.sqlcipher_exchange import (
-    put_local_annotation,
-    put_setting,
-    read_pending,
-    read_sync_state,
-    take_over,
-)
+from einthoven.sqlcipher_exchange import put_setting, take_over
+from einthoven.sqlcipher_outbox import read_pending, read_sync_state
 from einthoven.sqlcipher_readers import ReaderPool
 from einthoven.sqlcipher_repairs import check_opened, repair_opened
 from einthoven.sqlcipher_retention import retain
 from einthoven.sqlcipher_row_reading import RowReader
 from einthoven.sqlcipher_rows import SqlCipherRows
+from einthoven.sqlcipher_words import put_local_annotation
 from einthoven.sqlcipher_writer import StoreWriter
 from einthoven.store_damage_reports import DamageReports
 from einthoven.store_events import MAX_WAITING_EVENTS, StoreEvent
@@ -61,6 +58,7 @@ from einthoven.store_rules import (
     check_window,
     result_row_bytes,
 )
+from einthoven.store_sqlcipher_feed import SqlCipherFeed
 from einthoven.store_values import (
     AuditAction,
     AuditEntry,
@@ -72,12 +70,12 @@ from einthoven.store_values import (
     StoredResult,
     StoreStats,
 )
-from einthoven_protocol.messages import AnnotationRow, ExchangeRequest, ExchangeResponse, ResultId
+from einthoven_protocol.messages import AnnotationRow, ExchangeRequest, ExchangeResponse, ResultId, Run
 
 _Value = TypeVar("_Value")
 
 
-class SqlCipherStore:
+class SqlCipherStore(SqlCipherFeed):
     """The encrypted ``Store``; a context manager. Use :meth:`open`."""
 
     def __init__(
@@ -206,6 +204,14 @@ class SqlCipherStore:
         """See ``Store``."""
         return self._writer.write(lambda rows: rows.acknowledge_segments(digests))
 
+    def segments_to_send(self, *, limit_bytes: int, skip: Collection[bytes] = frozenset()) -> Sequence[WaitingSegment]:
+        """See ``Store``."""
+        return self._read(lambda rows: sqlcipher_signal_upload.segments_to_send(rows, limit_bytes, skip))
+
+    def sealed_run(self, run: Run) -> Sequence[tuple[bytes, bytes]]:
+        """See ``Store``."""
+        return self._read(lambda rows: sqlcipher_signal_upload.sealed_run(rows, run))
+
     def beats(self, first_ms: int, last_ms: int, *, limit: int = 1_000) -> Sequence[BeatRun]:
         """See ``Store``."""
         check_limit(limit)
@@ -236,7 +242,7 @@ class SqlCipherStore:
         """See ``Store``; what is handed out to be sent is anchored, so that it can't be turned back unnoticed."""
         check_limit(limit)
         pending = self._read(lambda rows: read_pending(rows, limit))
-        if pending.results or pending.annotations:
+        if any((pending.results, pending.annotations, pending.alerts, pending.notes, pending.deletions)):
             self._writer.anchor_durably()
         return pending
 

@@ -20,11 +20,12 @@ import hashlib
 import hmac
 import struct
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from typing import Final
 
 import numpy as np
 
-from einthoven.store_schema import INTEGRITY_KEY_BYTES, TABLES
+from einthoven.store_schema import INTEGRITY_KEY_BYTES, N_TABLES_OF_VERSION_2, TABLES
 from einthoven_protocol.limits import DIGEST_BYTES
 
 TAG_BYTES: Final = 16
@@ -39,6 +40,7 @@ _MODULUS: Final = 1 << 8 * TAG_BYTES
 _INTEGER: Final = struct.Struct(">cq")
 _LENGTH: Final = struct.Struct(">cI")
 _POSITION: Final = struct.Struct(">Q")
+_REPLICA: Final = struct.Struct(">cqcqcqcqcI")
 _SUM: Final = struct.Struct(f">Q{TAG_BYTES}s")
 _BODY_TIME: Final = slice(5, 13)
 """Where a result's canonical bytes hold its time (``einthoven_protocol.canonical``)."""
@@ -98,6 +100,17 @@ class RowTags:
             append(hashed.digest())
         return tags
 
+    def replica_tags(self, lines: Iterable[tuple[int, int, int, int, bytes]]) -> list[bytes]:
+        """Tags of many replicas: ``tag`` of each, without looking at the types of the columns."""
+        copy, pack = self._keyed["replica"].copy, _REPLICA.pack
+        tags: list[bytes] = []
+        append = tags.append
+        for alias, position, started_at_ms, history, body in lines:
+            hashed = copy()
+            hashed.update(pack(b"i", alias, b"i", position, b"i", started_at_ms, b"i", history, b"b", len(body)) + body)
+            append(hashed.digest())
+        return tags
+
     def state_digest(self, commit_seq: int, sums: TableSums, audit_head: bytes) -> bytes:
         """The digest of all that a store holds, ``STATE_DIGEST_BYTES`` long."""
         hashed = self._keyed_state.copy()
@@ -111,9 +124,14 @@ class RowTags:
 class TableSums:
     """How many rows each table has, and the sum of their tags modulo 2**128; changes as rows do."""
 
-    def __init__(self) -> None:
-        self._counts = [0] * len(TABLES)
-        self._totals = [0] * len(TABLES)
+    def __init__(self, n_tables: int = len(TABLES)) -> None:
+        """Begin with empty tables.
+
+        Args:
+            n_tables: How many, of ``TABLES``: older versions have the first of them.
+        """
+        self._counts = [0] * n_tables
+        self._totals = [0] * n_tables
 
     def add(self, table: str, tag: bytes) -> None:
         """Count a row in."""
@@ -141,14 +159,21 @@ class TableSums:
 
     def copy(self) -> TableSums:
         """The same sums, which go their own way."""
-        copied = TableSums()
+        copied = TableSums(len(self._counts))
         copied._counts, copied._totals = self._counts.copy(), self._totals.copy()
         return copied
+
+    def widened(self) -> TableSums:
+        """The same sums of a store that has all tables, the further ones empty."""
+        widened = TableSums()
+        widened._counts[: len(self._counts)], widened._totals[: len(self._totals)] = self._counts, self._totals
+        return widened
 
     def differing(self, other: TableSums) -> list[str]:
         """Names of the tables whose count or sum is another."""
         mine, theirs = (list(zip(sums._counts, sums._totals, strict=True)) for sums in (self, other))
-        return [table.name for table, one, two in zip(TABLES, mine, theirs, strict=True) if one != two]
+        pairs = zip_longest(mine, theirs, fillvalue=(0, 0))
+        return [table.name for table, (one, two) in zip(TABLES, pairs, strict=False) if one != two]
 
     def encode(self) -> bytes:
         """Of each table its count (8 bytes) and sum (16 bytes), big-endian, in the order of ``TABLES``."""
@@ -164,9 +189,10 @@ class TableSums:
         Raises:
             ValueError: These are no sums of these tables.
         """
-        if len(octets) != _SUM.size * len(TABLES):
+        n_tables, left = divmod(len(octets), _SUM.size)
+        if left or n_tables not in (N_TABLES_OF_VERSION_2, len(TABLES)):
             raise ValueError(f"the sums of {len(TABLES)} tables have {_SUM.size * len(TABLES)} bytes")
-        sums = cls()
+        sums = cls(n_tables)
         pairs = list(_SUM.iter_unpack(octets))
         sums._counts = [count for count, _ in pairs]
         sums._totals = [int.from_bytes(total, "big") for _, total in pairs]

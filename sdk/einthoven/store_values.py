@@ -79,6 +79,8 @@ class StoreStats:
         free_bytes: Room inside the file that is used again before it grows.
         oldest_ms: Start of the oldest result, UTC ms; ``None`` without results.
         newest_ms: Start of the newest result.
+        notes: Notes held, this device's and others', without deleted ones.
+        replicas: Results that came down held.
     """
 
     results: int
@@ -94,6 +96,8 @@ class StoreStats:
     free_bytes: int = 0
     oldest_ms: int | None = None
     newest_ms: int | None = None
+    notes: int = 0
+    replicas: int = 0
 
 
 class ContentKind(IntEnum):
@@ -106,6 +110,9 @@ class ContentKind(IntEnum):
     SETTING = 5
     SYNC = 6
     AUDIT = 7
+    NOTE = 8
+    REPLICA = 9
+    DOCUMENT = 10
 
 
 class DropReason(IntEnum):
@@ -126,7 +133,7 @@ class RetentionPolicy:
         signal_max_age_ms: Age of raw signal, in ms from the start of its result.
         signal_max_bytes: Stored bytes of raw signal; the oldest goes first.
         beats_max_age_ms: Age of beats.
-        results_max_age_ms: Age of results.
+        results_max_age_ms: Age of results, also of those that came down.
         store_max_bytes: Ceiling of the file: reached, the oldest raw signals go, acknowledged ones first, then others.
     """
 
@@ -147,6 +154,7 @@ class RetentionReport:
         unacknowledged_segments: Of them, those that the server is not known to hold.
         beat_runs: Runs of beats.
         results: Results.
+        replicas: Results that came down.
     """
 
     segments: int = 0
@@ -154,6 +162,7 @@ class RetentionReport:
     unacknowledged_segments: int = 0
     beat_runs: int = 0
     results: int = 0
+    replicas: int = 0
 
 
 class DamageReason(IntEnum):

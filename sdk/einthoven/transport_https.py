@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import secrets
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import Final
 
 import aiohttp
@@ -29,7 +30,7 @@ from einthoven.errors import (
     TransportError,
 )
 from einthoven.identity import Identity
-from einthoven.ports import Clock
+from einthoven.ports import Answer, Clock
 from einthoven.tls import CIPHER, OtherSuite, pinned_context
 from einthoven_protocol import http_signature, limits
 
@@ -37,6 +38,8 @@ CONNECT_TIMEOUT_S: Final = 10.0
 TOTAL_TIMEOUT_S: Final = 60.0
 RETRY_AFTER_DEFAULT_S: Final = 5.0
 RETRY_AFTER_MAX_S: Final = 3600.0
+NONCE_BYTES: Final = 12
+"""Of chance in a request's nonce: 2**48 requests of one device before two are likely to meet."""
 
 
 class HttpsTransport:
@@ -54,13 +57,34 @@ class HttpsTransport:
 
     async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> bytes:
         """See ``Transport.post``."""
-        signed = {**headers, **self._signature(path, body)}
+        signed = {**headers, **signed_headers(self._identity, self._clock, "POST", path, body)}
         async with translated():
             client = self._client or self._connect()
             async with client.post(
                 self._identity.url + path, data=body, headers=signed, allow_redirects=False
             ) as answer:
                 return await read_answer(answer)
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        headers: Mapping[str, str] = MappingProxyType({}),
+        *,
+        expected: Collection[int] = frozenset({200}),
+    ) -> Answer:
+        """See ``SignedTransport.request``."""
+        signed = {**headers, **signed_headers(self._identity, self._clock, method, path, body)}
+        async with translated():
+            client = self._client or self._connect()
+            async with client.request(
+                method, self._identity.url + path, data=body or None, headers=signed, allow_redirects=False
+            ) as answer:
+                octets = await read_bounded(answer)
+                if answer.status not in expected:
+                    raise refusal(answer.status, answer.headers, octets)
+                return Answer(answer.status, answer.headers, octets)
 
     async def close(self) -> None:
         """Release connections."""
@@ -73,15 +97,25 @@ class HttpsTransport:
         self._client = open_client(connector)
         return self._client
 
-    def _signature(self, path: str, body: bytes) -> dict[str, str]:
-        digest = http_signature.content_digest(body)
-        created_s, nonce, key_id = self._clock.now_ms() // 1000, secrets.token_urlsafe(16), self._identity.device_id
-        base = http_signature.signature_base("POST", path, digest, created_s, nonce, key_id)
-        return {
-            "Content-Digest": digest,
-            "Signature-Input": http_signature.signature_input(created_s, nonce, key_id),
-            "Signature": http_signature.signature_header(self._identity.sign(base)),
-        }
+
+def signed_headers(identity: Identity, clock: Clock, method: str, path: str, body: bytes) -> dict[str, str]:
+    """Return the headers that sign one request; of a GET or HEAD, the body is empty.
+
+    Args:
+        identity: Who signs.
+        clock: Tells now.
+        method: In capitals.
+        path: As sent, without query.
+        body: What is sent.
+    """
+    digest = http_signature.content_digest(body)
+    created_s, nonce, key_id = clock.now_ms() // 1000, secrets.token_urlsafe(NONCE_BYTES), identity.device_id
+    base = http_signature.signature_base(method, path, digest, created_s, nonce, key_id)
+    return {
+        "Content-Digest": digest,
+        "Signature-Input": http_signature.signature_input(created_s, nonce, key_id),
+        "Signature": http_signature.signature_header(identity.sign(base)),
+    }
 
 
 def open_client(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
@@ -90,7 +124,9 @@ def open_client(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=TOTAL_TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S),
+        # What is not sent costs nothing, with every request: an answer has one type and one encoding.
         headers={"User-Agent": "einthoven"},
+        skip_auto_headers=("Accept", "Accept-Encoding"),
         auto_decompress=False,
         trust_env=False,
     )
@@ -102,20 +138,26 @@ async def read_answer(answer: aiohttp.ClientResponse) -> bytes:
     Raises:
         TransportError: Any other status, or a body over the limit.
     """
-    body = await answer.content.read(limits.MAX_RESPONSE_BYTES + 1)
-    if len(body) > limits.MAX_RESPONSE_BYTES:
-        raise ServerRejected(
-            f"the server's answer is over {limits.MAX_RESPONSE_BYTES} bytes", "check the server's address"
-        )
+    body = await read_bounded(answer)
     if answer.status == 200:
-        while more := await answer.content.read(limits.MAX_RESPONSE_BYTES + 1 - len(body)):
-            body += more
-            if len(body) > limits.MAX_RESPONSE_BYTES:
-                raise ServerRejected(
-                    f"the server's answer is over {limits.MAX_RESPONSE_BYTES} bytes", "check the server's address"
-                )
         return body
-    raise _refusal(answer, body)
+    raise refusal(answer.status, answer.headers, body)
+
+
+async def read_bounded(answer: aiohttp.ClientResponse) -> bytes:
+    """Return the body of an answer.
+
+    Raises:
+        ServerRejected: It is over the limit.
+    """
+    body = b""
+    while more := await answer.content.read(limits.MAX_RESPONSE_BYTES + 1 - len(body)):
+        body += more
+        if len(body) > limits.MAX_RESPONSE_BYTES:
+            raise ServerRejected(
+                f"the server's answer is over {limits.MAX_RESPONSE_BYTES} bytes", "check the server's address"
+            )
+    return body
 
 
 class _ErrorBody(msgspec.Struct):
@@ -123,21 +165,22 @@ class _ErrorBody(msgspec.Struct):
     message: str = ""
 
 
-def _refusal(answer: aiohttp.ClientResponse, body: bytes) -> TransportError:
+def refusal(status: int, headers: Mapping[str, str], body: bytes) -> TransportError:
+    """Return what an answer other than the hoped-for one means."""
     try:
         code = msgspec.json.decode(body, type=_ErrorBody).error
     except msgspec.MsgspecError:
         code = ""
-    if answer.status in {429, 503}:
-        wait_s = _retry_after_s(answer.headers.get("Retry-After", ""))
-        return ServerBusy(f"the server is busy (HTTP {answer.status})", f"try again in {wait_s:.0f} s", wait_s)
+    if status in {429, 503}:
+        wait_s = _retry_after_s(headers.get("Retry-After", ""))
+        return ServerBusy(f"the server is busy (HTTP {status})", f"try again in {wait_s:.0f} s", wait_s)
     if code == "clock_skew":
         return DeviceRefused("this device's clock is more than 5 minutes off", "set the clock and try again")
-    if answer.status in {401, 403}:
+    if status in {401, 403}:
         return DeviceRefused(
             "the server refuses this device (unknown or revoked)", "ask your clinic, or enrol again with a new code"
         )
-    label = f"HTTP {answer.status}" + (f", {code[:40]}" if code.isidentifier() else "")
+    label = f"HTTP {status}" + (f", {code[:40]}" if code.isidentifier() else "")
     return ServerRejected(f"the server refused the request ({label})", "update the app, or tell your clinic")
 
 

@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from einthoven_protocol.canonical import text_from, text_octets
+from einthoven_protocol.checks import text_from, text_octets
 from einthoven_protocol.errors import DecodeError, LimitExceeded, OutOfRange
 from einthoven_protocol.fields import Reader, varint, write_fields, zigzag
 
@@ -49,6 +49,19 @@ class Table:
             raise LimitExceeded(f"more than {max_rows} rows in one table")
         self._columns = reader.fields()
 
+    @property
+    def rows(self) -> int:
+        """How many rows it has, 0 if it is absent."""
+        return self._rows
+
+    def column(self, number: int) -> bytes | None:
+        """Return a column as it came, ``None`` if it is absent."""
+        return self._columns.get(number)
+
+    def numbers(self, first: int, last: int) -> list[int]:
+        """Return the numbers of the columns that are there from ``first`` to ``last``, ascending."""
+        return [number for number in self._columns if first <= number <= last]
+
     def integers(self, number: int, name: str, low: int, high: int) -> list[int]:
         """Return an integer column, checked."""
         if not self._rows:
@@ -64,6 +77,12 @@ class Table:
         if not self._rows:
             return []
         return _require_lengths(name, decode_octets(self._columns.get(number), self._rows, length), length)
+
+    def octets(self, number: int, name: str, max_bytes: int) -> list[bytes]:
+        """Return a bytes column."""
+        if not self._rows:
+            return []
+        return decode_octets(self._columns.get(number), self._rows, max_bytes)
 
     def texts(self, number: int, name: str, max_characters: int) -> list[str]:
         """Return a text column, checked; equal texts are one object."""

@@ -22,12 +22,18 @@ from einthoven_protocol.messages import PROTOCOL_VERSION
 
 REQUEST: Final = 1
 RESPONSE: Final = 2
+REPAIR_REQUEST: Final = 3
+REPAIR_RESPONSE: Final = 4
 
 _PLAIN: Final = 0
 _ZSTD: Final = 1
 _HEADER_BYTES: Final = 3
 _LEVEL: Final = 9
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+_BULK_MIN_BYTES: Final = 32_768
+"""A message this long is mostly planes of noise (low bytes of logits) ..."""
+_NOISE_MATCH_BYTES: Final = 6
+"""... in which shorter repetitions are chance: naming one costs more than its bytes' entropy."""
 _OWN_BLOCK_MIN_BYTES: Final = 1_024
 """A part this long gets blocks, and so entropy tables, of its own."""
 
@@ -36,7 +42,7 @@ def close_frame(kind: int, parts: Sequence[bytes]) -> bytes:
     """Return the bytes of a message.
 
     Args:
-        kind: ``REQUEST`` or ``RESPONSE``.
+        kind: ``REQUEST``, ``RESPONSE``, ``REPAIR_REQUEST`` or ``REPAIR_RESPONSE``.
         parts: Its content; where a part ends, the statistics of the bytes may change.
 
     Raises:
@@ -57,7 +63,7 @@ def open_frame(body: bytes, kind: int) -> bytes:
 
     Args:
         body: The bytes that arrived.
-        kind: What is expected, ``REQUEST`` or ``RESPONSE``.
+        kind: What is expected, one of the four.
 
     Raises:
         DecodeError: It is no message of that kind.
@@ -81,7 +87,9 @@ def open_frame(body: bytes, kind: int) -> bytes:
 
 
 def _compress(parts: Sequence[bytes], size: int) -> bytes:
-    compressor = zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True).compressobj(size=size)
+    longest = {"min_match": _NOISE_MATCH_BYTES} if size >= _BULK_MIN_BYTES else {}
+    parameters = zstandard.ZstdCompressionParameters.from_level(_LEVEL, source_size=size, **longest)
+    compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj(size=size)
     packed = []
     for part in parts:
         # A block has one Huffman table: random low bytes and constant high bytes must not share it.

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Final
 
 # ---- bytes of a message -------------------------------------------------------------------------------------------
-MAX_DECODED_BYTES: Final = 6 * 1024 * 1024
+MAX_DECODED_BYTES: Final = 16 * 1024 * 1024
 """A message after decompression."""
 MAX_REQUEST_BYTES: Final = MAX_DECODED_BYTES + 1024
 """The body of POST /v1/exchange."""
@@ -33,6 +33,22 @@ MAX_RESULTS_PER_EXCHANGE: Final = MAX_ROWS_PER_EXCHANGE
 MAX_ANNOTATIONS_PER_EXCHANGE: Final = 500
 MAX_SEALS_PER_EXCHANGE: Final = 256
 MAX_VERDICTS_PER_EXCHANGE: Final = MAX_ROWS_PER_EXCHANGE
+MAX_ALERTS_PER_EXCHANGE: Final = 64
+MAX_NOTES_PER_EXCHANGE: Final = 100
+MAX_DELETIONS_PER_EXCHANGE: Final = 500
+MAX_TOMBSTONES_PER_EXCHANGE: Final = 2_000
+MAX_SUPERSEDED_PER_EXCHANGE: Final = 100
+MAX_DOCUMENTS_PER_EXCHANGE: Final = 8
+MAX_OWNERS: Final = 256
+"""Devices whose rows one device may see."""
+MAX_REFUSED_PER_EXCHANGE: Final = 1_200
+"""Verdicts on annotations, notes and deletions."""
+MAX_DIGESTS_PER_EXCHANGE: Final = 2 * MAX_OWNERS + 1
+MAX_SYMBOLS_BYTES: Final = 6 * 16_384
+"""Coded symbols of one repair; more differences than they hold are mended by a snapshot."""
+MAX_RUNS_PER_REPAIR: Final = 2_000
+MAX_GIVEN_PER_REPAIR: Final = 5_000
+MAX_ABSENT_PER_REPAIR: Final = 16_384
 MAX_COLUMNS_PER_TABLE: Final = 128
 """Columns of a table, and fields of a message, known or not."""
 
@@ -56,6 +72,10 @@ MAX_HLC: Final = 2**63 - 1
 MAX_SHARD_EPOCH: Final = 2**63 - 1
 MAX_COMMIT_SEQ: Final = 2**63 - 1
 MAX_DIGEST_COUNT: Final = 2**63 - 1
+MAX_CAPABILITIES: Final = 2**32 - 1
+"""Bits that a side may announce, known or not."""
+MAX_ANNOUNCED: Final = 2**31 - 1
+"""Rows or seconds that a server may ask for; larger than any limit here means no more than that."""
 DIGEST_BYTES: Final = 32
 """SHA-256: model digests, segment digests, Merkle roots."""
 SIGNATURE_BYTES: Final = 64
@@ -70,6 +90,28 @@ MAX_AUTHOR_CHARACTERS: Final = 64
 MAX_RHYTHM_CHARACTERS: Final = 8
 MAX_COMMENT_CHARACTERS: Final = 2_000
 """Unicode code points, as in the two before."""
+MAX_NOTE_CHARACTERS: Final = 2_000
+MAX_DOCUMENT_NAME_CHARACTERS: Final = 64
+MAX_DOCUMENT_VERSION: Final = 2**31 - 1
+MAX_DOCUMENT_BYTES: Final = 65_536
+MAX_DOCUMENT_SIGNATURE_BYTES: Final = 512
+MIN_EXTRA_NUMBER: Final = 64
+"""Columns of results and notes from here on belong to newer versions; even ones hold integers, odd ones bytes."""
+MAX_EXTRA_NUMBER: Final = 127
+MAX_EXTRA_BYTES: Final = 4_096
+"""Canonical bytes of all that a newer version added to one annotation or note."""
+MAX_RESULT_EXTRA_BYTES: Final = 128
+"""The same of one result, of which a message has thousands."""
+MAX_FURTHER_REGISTERS: Final = 16
+MAX_REGISTER_BYTES: Final = 245
+"""Value of a register of a newer version: all that merging can bring together stays within ``MAX_EXTRA_BYTES``."""
+MAX_BASE_MARK: Final = 65_521
+SESSION_BYTES: Final = 16
+"""Key of the coded symbols of one repair."""
+SKETCH_BYTES: Final = 80
+"""What the size of a difference is estimated from (``strata``)."""
+ITEM_BYTES: Final = 4
+"""What stands for a row in one repair (``riblt``)."""
 
 # ---- time ---------------------------------------------------------------------------------------------------------
 MAX_CLOCK_SKEW_MS: Final = 5 * 60 * 1000

@@ -17,20 +17,32 @@ from collections.abc import Sequence
 from typing import Final
 
 from einthoven_protocol import limits
-from einthoven_protocol.canonical import require_length, require_range
+from einthoven_protocol.canonical import encode_result_row, require_length, require_range
+from einthoven_protocol.messages import IdentifiedResult
 
 SEAL_LABEL: Final = b"einthoven seal 1\0"
 """Domain separation: no other message that a device signs begins like this."""
+GIVEN_LABEL: Final = b"einthoven given 1\0"
+"""The same for results that a device gives back in a repair."""
 _SEALED_RUN: Final = struct.Struct(">IIII")
+_GIVEN: Final = struct.Struct(">II")
 _MAX_PATH: Final = 64
 
 
+_LEAF: Final = hashlib.sha256(b"\x00")
+_NODE: Final = hashlib.sha256(b"\x01")
+
+
 def _leaf_hash(leaf: bytes) -> bytes:
-    return hashlib.sha256(b"\x00" + leaf).digest()
+    hashed = _LEAF.copy()  # cheaper than a new one
+    hashed.update(leaf)
+    return hashed.digest()
 
 
 def _node_hash(left: bytes, right: bytes) -> bytes:
-    return hashlib.sha256(b"\x01" + left + right).digest()
+    hashed = _NODE.copy()
+    hashed.update(left + right)
+    return hashed.digest()
 
 
 def _parents(level: list[bytes]) -> list[bytes]:
@@ -127,3 +139,24 @@ def seal_message(
     require_length("results_root", results_root, limits.DIGEST_BYTES)
     require_length("segments_root", segments_root, limits.DIGEST_BYTES)
     return SEAL_LABEL + _SEALED_RUN.pack(device_alias, epoch, first, last) + results_root + segments_root
+
+
+def given_message(device_alias: int, given: Sequence[IdentifiedResult], segments_root: bytes) -> bytes:
+    """Return the bytes that a device signs over results it gives back, of any epochs.
+
+    Args:
+        device_alias: The device.
+        given: Its results, in the order in which they are sent; each leaf is device alias, epoch and canonical row.
+        segments_root: ``tree_hash`` over their segment digests, 32 bytes.
+
+    Raises:
+        OutOfRange: A value is outside its range.
+    """
+    require_range("device_alias", device_alias, 0, limits.MAX_DEVICE_ALIAS)
+    require_length("segments_root", segments_root, limits.DIGEST_BYTES)
+    leaves = []
+    for result in given:
+        require_range("device_alias", result.device_alias, 0, limits.MAX_DEVICE_ALIAS)
+        require_range("epoch", result.epoch, 1, limits.MAX_EPOCH)
+        leaves.append(_GIVEN.pack(result.device_alias, result.epoch) + encode_result_row(result.row))
+    return GIVEN_LABEL + _GIVEN.pack(device_alias, len(leaves)) + tree_hash(leaves) + segments_root

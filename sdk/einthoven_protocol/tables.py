@@ -1,6 +1,6 @@
-"""The four tables of a message: results, annotations, seals, verdicts; rows in, numbered columns out, and back.
+"""The narrow tables of a message: seals, verdicts, refusals, tombstones, documents, owners, digests.
 
-They deliberately know neither messages nor compression.
+They deliberately know neither messages nor compression; ``result_tables`` and ``word_tables`` have the others.
 
 Invariants:
     1. A column's number and meaning never change; a new column takes a new number.
@@ -10,137 +10,36 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from operator import attrgetter
-from typing import Any, Final
+from typing import Final
 
 from einthoven_protocol import limits
-from einthoven_protocol.canonical import RESULT_RANGES, author_octets, text_octets
+from einthoven_protocol.checks import text_octets
 from einthoven_protocol.columns import Table, encode_fixed, encode_integers, encode_octets, write_table
+from einthoven_protocol.documents import name_octets
 from einthoven_protocol.errors import OutOfRange
-from einthoven_protocol.messages import AnnotationRow, Register, ResultId, ResultRow, RowVerdict, Seal, VerdictCode
+from einthoven_protocol.messages import (
+    AnnotationVerdict,
+    BucketDigest,
+    Document,
+    Owner,
+    RowVerdict,
+    Seal,
+    Tombstone,
+    VerdictCode,
+)
 
-_RESULT_NUMBERS: Final = {
-    "counter": 1,
-    "started_at_ms": 2,
-    "duration_ms": 3,
-    "n_steps": 4,
-    "usable_s": 5,
-    "quality": 6,
-    "rhythm": 7,
-    "confidence_permille": 8,
-    "tier": 9,
-    "reason": 10,
-    "front_end_version": 11,
-}
-_LOGIT_NUMBERS: Final = (12, 13, 14, 15)
-_MODEL_NUMBER: Final = 16
-_DELTA_COLUMNS: Final = frozenset({"counter", "started_at_ms"})
-
-_TARGET_RANGES: Final = {
+_IDENTITY_RANGES: Final = {
+    "kind": (1, limits.MAX_ENUM),
     "device_alias": (0, limits.MAX_DEVICE_ALIAS),
     "epoch": (1, limits.MAX_EPOCH),
     "counter": (1, limits.MAX_COUNTER),
 }
-
-
-def encode_results(rows: Sequence[ResultRow]) -> list[bytes]:
-    """Return the parts of a table of results, none for no rows.
-
-    Raises:
-        OutOfRange: A value is outside its range.
-        LimitExceeded: There are too many rows.
-    """
-    columns: dict[int, list[bytes]] = {}
-    for name, number in _RESULT_NUMBERS.items():
-        values = list(map(attrgetter(name), rows))
-        columns[number] = encode_integers(name, values, *RESULT_RANGES[name], delta=name in _DELTA_COLUMNS)
-    if {len(row.logits) for row in rows} - {len(_LOGIT_NUMBERS)}:
-        raise OutOfRange(f"logits are {len(_LOGIT_NUMBERS)} integers")
-    for place, number in enumerate(_LOGIT_NUMBERS):
-        values = [row.logits[place] for row in rows]
-        columns[number] = encode_integers("logit", values, limits.MIN_LOGIT, limits.MAX_LOGIT)
-    columns[_MODEL_NUMBER] = encode_fixed("model_digest", [row.model_digest for row in rows], limits.DIGEST_BYTES)
-    return write_table(len(rows), limits.MAX_RESULTS_PER_EXCHANGE, columns)
-
-
-def decode_results(octets: bytes | None) -> tuple[ResultRow, ...]:
-    """Return the results of a table; ``None`` is an absent one.
-
-    Raises:
-        ProtocolError: It is none that this version accepts.
-    """
-    table = Table(octets, limits.MAX_RESULTS_PER_EXCHANGE)
-    columns = [table.integers(number, name, *RESULT_RANGES[name]) for name, number in _RESULT_NUMBERS.items()]
-    logits = [table.integers(number, "logit", limits.MIN_LOGIT, limits.MAX_LOGIT) for number in _LOGIT_NUMBERS]
-    models = table.fixed(_MODEL_NUMBER, "model_digest", limits.DIGEST_BYTES)
-    rows: Iterator[tuple[Any, ...]] = zip(*columns, zip(*logits, strict=True), models, strict=True)
-    return tuple(
-        ResultRow(
-            counter=counter,
-            started_at_ms=start,
-            duration_ms=length,
-            n_steps=steps,
-            usable_s=usable,
-            quality=quality,
-            rhythm=rhythm,
-            confidence_permille=permille,
-            logits=pooled,
-            tier=tier,
-            reason=reason,
-            model_digest=model,
-            front_end_version=front,
-        )
-        for counter, start, length, steps, usable, quality, rhythm, permille, tier, reason, front, pooled, model in rows
-    )
-
-
-def encode_annotations(rows: Sequence[AnnotationRow]) -> list[bytes]:
-    """Return the parts of a table of annotations, none for no rows.
-
-    Raises:
-        OutOfRange: A value is outside its range.
-        LimitExceeded: There are too many rows.
-    """
-    columns = {
-        number: encode_integers(name, [getattr(row.target, name) for row in rows], *_TARGET_RANGES[name], delta=True)
-        for number, name in enumerate(_TARGET_RANGES, 1)
-    }
-    columns[4] = encode_octets([author_octets(row.author) for row in rows])
-    columns[5] = encode_integers("rhythm hlc", [row.rhythm.hlc for row in rows], 0, limits.MAX_HLC, delta=True)
-    columns[6] = encode_octets([text_octets("rhythm", row.rhythm.value, limits.MAX_RHYTHM_CHARACTERS) for row in rows])
-    columns[7] = encode_integers("comment hlc", [row.comment.hlc for row in rows], 0, limits.MAX_HLC, delta=True)
-    columns[8] = encode_octets(
-        [text_octets("comment", row.comment.value, limits.MAX_COMMENT_CHARACTERS) for row in rows]
-    )
-    return write_table(len(rows), limits.MAX_ANNOTATIONS_PER_EXCHANGE, columns)
-
-
-def decode_annotations(octets: bytes | None) -> tuple[AnnotationRow, ...]:
-    """Return the annotations of a table; ``None`` is an absent one.
-
-    Raises:
-        ProtocolError: It is none that this version accepts.
-    """
-    table = Table(octets, limits.MAX_ANNOTATIONS_PER_EXCHANGE)
-    targets = [table.integers(number, name, *_TARGET_RANGES[name]) for number, name in enumerate(_TARGET_RANGES, 1)]
-    authors = table.texts(4, "author", limits.MAX_AUTHOR_CHARACTERS)
-    if "" in authors:
-        raise OutOfRange("an annotation has no author")
-    rhythm_hlcs = table.integers(5, "rhythm hlc", 0, limits.MAX_HLC)
-    rhythms = table.texts(6, "rhythm", limits.MAX_RHYTHM_CHARACTERS)
-    comment_hlcs = table.integers(7, "comment hlc", 0, limits.MAX_HLC)
-    comments = table.texts(8, "comment", limits.MAX_COMMENT_CHARACTERS)
-    return tuple(
-        AnnotationRow(target=ResultId(*target), author=author, rhythm=Register(*rhythm), comment=Register(*comment))
-        for target, author, rhythm, comment in zip(
-            zip(*targets, strict=True),
-            authors,
-            zip(rhythms, rhythm_hlcs, strict=True),
-            zip(comments, comment_hlcs, strict=True),
-            strict=True,
-        )
-    )
+_DELTA_COLUMNS: Final = frozenset({"device_alias", "epoch", "counter"})
+_AUTHOR: Final = 5
+_HLC: Final = 7
+"""Of tombstones; 6 is the reason of a refusal, which is named alike."""
 
 
 def encode_seals(rows: Sequence[Seal]) -> list[bytes]:
@@ -217,3 +116,183 @@ def decode_verdicts(octets: bytes | None) -> tuple[RowVerdict, ...]:
         table.integers(3, "verdict reason", 0, limits.MAX_ENUM),
     )
     return tuple(RowVerdict(*row) for row in zip(*columns, strict=True))
+
+
+def encode_refused(rows: Sequence[AnnotationVerdict]) -> list[bytes]:
+    """Return the parts of a table of refused annotations, notes and deletions, none for no rows.
+
+    Raises:
+        OutOfRange: A value is outside its range.
+        LimitExceeded: There are too many rows.
+    """
+    columns = _named_columns(rows)
+    columns[6] = encode_integers("reason", [row.reason for row in rows], 0, limits.MAX_ENUM)
+    return write_table(len(rows), limits.MAX_REFUSED_PER_EXCHANGE, columns)
+
+
+def decode_refused(octets: bytes | None) -> tuple[AnnotationVerdict, ...]:
+    """Return the refused annotations, notes and deletions of a table; ``None`` is an absent one.
+
+    Raises:
+        ProtocolError: It is none that this version accepts.
+    """
+    table = Table(octets, limits.MAX_REFUSED_PER_EXCHANGE)
+    reasons = table.integers(6, "reason", 0, limits.MAX_ENUM)
+    return tuple(
+        AnnotationVerdict(kind, alias, epoch, counter, author, reason)
+        for (kind, alias, epoch, counter, author), reason in zip(_named(table), reasons, strict=True)
+    )
+
+
+def encode_tombstones(rows: Sequence[Tombstone], max_rows: int = limits.MAX_TOMBSTONES_PER_EXCHANGE) -> list[bytes]:
+    """Return the parts of a table of tombstones or deletions, none for no rows.
+
+    Raises:
+        OutOfRange: A value is outside its range.
+        LimitExceeded: There are too many rows.
+    """
+    columns = _named_columns(rows)
+    columns[_HLC] = encode_integers("hlc", [row.hlc for row in rows], 0, limits.MAX_HLC, delta=True)
+    return write_table(len(rows), max_rows, columns)
+
+
+def decode_tombstones(
+    octets: bytes | None, max_rows: int = limits.MAX_TOMBSTONES_PER_EXCHANGE
+) -> tuple[Tombstone, ...]:
+    """Return the tombstones or deletions of a table; ``None`` is an absent one.
+
+    Raises:
+        ProtocolError: It is none that this version accepts.
+    """
+    table = Table(octets, max_rows)
+    times = table.integers(_HLC, "hlc", 0, limits.MAX_HLC)
+    return tuple(
+        Tombstone(kind, alias, epoch, counter, author, hlc)
+        for (kind, alias, epoch, counter, author), hlc in zip(_named(table), times, strict=True)
+    )
+
+
+def encode_documents(rows: Sequence[Document]) -> list[bytes]:
+    """Return the parts of a table of documents, none for no rows.
+
+    Raises:
+        OutOfRange: A value is outside its range.
+        LimitExceeded: There are too many rows.
+    """
+    if any(
+        len(row.body) > limits.MAX_DOCUMENT_BYTES or len(row.signature) > limits.MAX_DOCUMENT_SIGNATURE_BYTES
+        for row in rows
+    ):
+        raise OutOfRange(f"a document is over {limits.MAX_DOCUMENT_BYTES} bytes, or its signature too long")
+    columns = {
+        1: encode_octets([name_octets(row.name) for row in rows]),
+        2: encode_integers("version", [row.version for row in rows], 1, limits.MAX_DOCUMENT_VERSION),
+        3: encode_integers("issued_at_ms", [row.issued_at_ms for row in rows], 0, limits.MAX_TIME_MS, delta=True),
+        4: encode_octets([row.body for row in rows]),
+        5: encode_octets([row.signature for row in rows]),
+    }
+    return write_table(len(rows), limits.MAX_DOCUMENTS_PER_EXCHANGE, columns)
+
+
+def decode_documents(octets: bytes | None) -> tuple[Document, ...]:
+    """Return the documents of a table; ``None`` is an absent one.
+
+    Raises:
+        ProtocolError: It is none that this version accepts.
+    """
+    table = Table(octets, limits.MAX_DOCUMENTS_PER_EXCHANGE)
+    columns = (
+        table.texts(1, "name", limits.MAX_DOCUMENT_NAME_CHARACTERS),
+        table.integers(2, "version", 1, limits.MAX_DOCUMENT_VERSION),
+        table.integers(3, "issued_at_ms", 0, limits.MAX_TIME_MS),
+        table.octets(4, "body", limits.MAX_DOCUMENT_BYTES),
+        table.octets(5, "signature", limits.MAX_DOCUMENT_SIGNATURE_BYTES),
+    )
+    if "" in columns[0]:
+        raise OutOfRange("a document has no name")
+    return tuple(
+        Document(name=name, version=version, issued_at_ms=issued, body=body, signature=signature)
+        for name, version, issued, body, signature in zip(*columns, strict=True)
+    )
+
+
+def encode_owners(rows: Sequence[Owner]) -> list[bytes]:
+    """Return the parts of a table of owners, none for no rows.
+
+    Raises:
+        OutOfRange: A value is outside its range.
+        LimitExceeded: There are too many rows.
+    """
+    aliases = [row.device_alias for row in rows]
+    columns = {
+        1: encode_integers("device_alias", aliases, 0, limits.MAX_DEVICE_ALIAS, delta=True),
+        2: encode_fixed("sync_key", [row.sync_key for row in rows], limits.SYNC_KEY_BYTES),
+    }
+    return write_table(len(rows), limits.MAX_OWNERS, columns)
+
+
+def decode_owners(octets: bytes | None) -> tuple[Owner, ...]:
+    """Return the owners of a table; ``None`` is an absent one.
+
+    Raises:
+        ProtocolError: It is none that this version accepts.
+    """
+    table = Table(octets, limits.MAX_OWNERS)
+    aliases = table.integers(1, "device_alias", 0, limits.MAX_DEVICE_ALIAS)
+    keys = table.fixed(2, "sync_key", limits.SYNC_KEY_BYTES)
+    return tuple(Owner(*row) for row in zip(aliases, keys, strict=True))
+
+
+def encode_digests(rows: Sequence[BucketDigest]) -> list[bytes]:
+    """Return the parts of a table of digests, none for no rows.
+
+    Raises:
+        OutOfRange: A value is outside its range.
+        LimitExceeded: There are too many rows.
+    """
+    aliases = [row.device_alias for row in rows]
+    if any(not 0 <= row.total < 1 << (8 * limits.SUM_BYTES) for row in rows):
+        raise OutOfRange("digest total is outside 0 to 2**128 - 1")
+    columns = {
+        1: encode_integers("device_alias", aliases, 0, limits.MAX_DEVICE_ALIAS, delta=True),
+        2: encode_integers("kind", [row.kind for row in rows], 1, limits.MAX_ENUM),
+        3: encode_integers("digest count", [row.count for row in rows], 0, limits.MAX_DIGEST_COUNT),
+        4: encode_octets([row.total.to_bytes(limits.SUM_BYTES, "big") for row in rows]),
+    }
+    return write_table(len(rows), limits.MAX_DIGESTS_PER_EXCHANGE, columns)
+
+
+def decode_digests(octets: bytes | None) -> tuple[BucketDigest, ...]:
+    """Return the digests of a table; ``None`` is an absent one.
+
+    Raises:
+        ProtocolError: It is none that this version accepts.
+    """
+    table = Table(octets, limits.MAX_DIGESTS_PER_EXCHANGE)
+    columns = (
+        table.integers(1, "device_alias", 0, limits.MAX_DEVICE_ALIAS),
+        table.integers(2, "kind", 1, limits.MAX_ENUM),
+        table.integers(3, "digest count", 0, limits.MAX_DIGEST_COUNT),
+        [int.from_bytes(total, "big") for total in table.fixed(4, "digest total", limits.SUM_BYTES)],
+    )
+    return tuple(BucketDigest(*row) for row in zip(*columns, strict=True))
+
+
+def _named_columns(rows: Sequence[Tombstone] | Sequence[AnnotationVerdict]) -> dict[int, list[bytes]]:
+    """Kind, identity and author: what both a tombstone and a refusal name a row by."""
+    columns = {
+        number: encode_integers(
+            name, list(map(attrgetter(name), rows)), *_IDENTITY_RANGES[name], delta=name in _DELTA_COLUMNS
+        )
+        for number, name in enumerate(_IDENTITY_RANGES, 1)
+    }
+    columns[_AUTHOR] = encode_octets([text_octets("author", row.author, limits.MAX_AUTHOR_CHARACTERS) for row in rows])
+    return columns
+
+
+def _named(table: Table) -> list[tuple[int, int, int, int, str]]:
+    kind, alias, epoch, counter = (
+        table.integers(number, name, *_IDENTITY_RANGES[name]) for number, name in enumerate(_IDENTITY_RANGES, 1)
+    )
+    authors = table.texts(_AUTHOR, "author", limits.MAX_AUTHOR_CHARACTERS)
+    return list(zip(kind, alias, epoch, counter, authors, strict=True))

@@ -11,6 +11,7 @@ from http import HTTPStatus
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from einthoven_protocol.messages import Capability
 from einthoven_server import limits
 from einthoven_server.audit.log import AuditLog
 from einthoven_server.certificates import Certificates
@@ -24,10 +25,22 @@ from einthoven_server.identity.tenancy import Tenancy
 from einthoven_server.key_service import KeyService
 from einthoven_server.patient_keys import PatientKeys
 from einthoven_server.records.application import make_application as make_records
+from einthoven_server.records.change_store import ChangeStore
+from einthoven_server.records.change_store_postgres import PostgresChangeStore
+from einthoven_server.records.housekeeping import Housekeeping
 from einthoven_server.records.store import RecordStore
+from einthoven_server.records.word_store import WordStore
 from einthoven_server.records.writer import Writer
 from einthoven_server.requests import answers_errors, json_response, mount, render_json
+from einthoven_server.signals.application import make_application as make_signals
+from einthoven_server.signals.catalog import SignalCatalog
+from einthoven_server.signals.receiving import SignalReceiver
+from einthoven_server.signals.signal_store import SignalStore
+from einthoven_server.signals.uploads import UploadStore
 from einthoven_server.sync.application import make_application as make_sync
+from einthoven_server.sync.service import SyncService
+from einthoven_server.sync.wake import WakePoll, WakeRegistry
+from einthoven_server.sync.wake_changes import PostgresChanges
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,21 +51,33 @@ class Parts:
         database: Open and migrated.
         identities: Who is known.
         keys: Patients' data keys.
-        records: For reading.
+        records: For reading results.
+        words: For reading what people wrote, and documents.
+        changes: Where the writer writes.
         writer: For writing; run by ``records``' application.
+        waiting: Devices that wait to be woken.
+        poll: Finds what other processes committed.
         audit: The tenant's log.
         guard: Authentication, permission, audit.
         clock: Wall time.
+        uploads: Signals under way.
+        signals: Lists of stored signals.
     """
 
     database: Database
     identities: IdentityStore
     keys: PatientKeys
     records: RecordStore
+    words: WordStore
+    changes: ChangeStore
     writer: Writer
+    waiting: WakeRegistry
+    poll: WakePoll
     audit: AuditLog
     guard: Guard
     clock: Clock
+    uploads: UploadStore
+    signals: SignalCatalog
 
 
 def make_parts(database: Database, tenancy: Tenancy, key_service: KeyService, clock: Clock) -> Parts:
@@ -61,20 +86,28 @@ def make_parts(database: Database, tenancy: Tenancy, key_service: KeyService, cl
     audit = AuditLog(database, scope, tenancy.audit_key)
     keys = PatientKeys(database, key_service, scope)
     identities = IdentityStore(database, scope, keys, audit)
+    uploads = UploadStore(database, scope)
+    changes, waiting = PostgresChangeStore(database, scope, audit), WakeRegistry()
     return Parts(
         database=database,
         identities=identities,
         keys=keys,
         records=RecordStore(database, scope, keys),
-        writer=Writer(database, scope, audit, clock),
+        words=WordStore(database, scope, keys),
+        changes=changes,
+        writer=Writer(changes, clock, on_commit=waiting.committed),
+        waiting=waiting,
+        poll=WakePoll(waiting, PostgresChanges(database, scope, identities)),
         audit=audit,
         guard=Guard(identities, audit, clock),
         clock=clock,
+        uploads=uploads,
+        signals=SignalCatalog(database, scope, audit, uploads),
     )
 
 
 def make_application(
-    parts: Parts, certificates: Certificates, public_url: str, *outermost: Middleware
+    parts: Parts, certificates: Certificates, public_url: str, *outermost: Middleware, signals: SignalStore
 ) -> web.Application:
     """All applications under one root.
 
@@ -83,6 +116,7 @@ def make_application(
         certificates: What clients pin.
         public_url: Where clients reach this server.
         outermost: Middlewares around everything.
+        signals: Where chunks of raw signals lie.
     """
 
     async def livez(request: web.Request) -> web.Response:
@@ -107,11 +141,38 @@ def make_application(
         public_url=public_url,
     )
     results = make_records(
-        store=parts.records, identities=parts.identities, writer=parts.writer, guard=parts.guard, clock=parts.clock
+        store=parts.records,
+        words=parts.words,
+        identities=parts.identities,
+        keys=parts.keys,
+        writer=parts.writer,
+        signer=certificates.signer,
+        housekeeping=Housekeeping(parts.changes, parts.identities, parts.clock),
+        guard=parts.guard,
+        clock=parts.clock,
     )
     mount(root, "/v1", identities)
     mount(root, "/v1", results)
-    mount(root, "/v1", make_sync(writer=parts.writer, guard=parts.guard, clock=parts.clock))
+    devices = make_sync(
+        service=SyncService(parts.changes, parts.writer, parts.clock),
+        writer=parts.writer,
+        guard=parts.guard,
+        registry=parts.waiting,
+        poll=parts.poll,
+        capabilities=Capability.SIGNALS,
+    )
+    mount(root, "/v1", devices)
+    mount(
+        root,
+        "/v1",
+        make_signals(
+            catalog=parts.signals,
+            uploads=parts.uploads,
+            receiver=SignalReceiver(parts.signals, parts.uploads, signals, parts.keys),
+            guard=parts.guard,
+            clock=parts.clock,
+        ),
+    )
     base_url = f"{public_url}/fhir/R4"
     root.add_subapp("/fhir/R4", make_fhir(store=parts.records, guard=parts.guard, base_url=base_url))
     return root

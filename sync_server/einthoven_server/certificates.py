@@ -6,13 +6,15 @@ Invariants:
     1. Keys are ECDSA P-256 in files of mode 0600.
     2. The authority may sign end-entity certificates only (path length 0).
     3. The server's certificate is issued again before it runs out, when the host is not in it, or when it is missing.
+    4. Beside certificates the authority's key signs documents for devices, and nothing else: what is signed is made
+       here, from the document's parts, and begins like no certificate.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography import x509
@@ -20,11 +22,47 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from einthoven_protocol.documents import signed_bytes
 from einthoven_server import limits
 from einthoven_server.errors import KeyUnavailable
 from einthoven_server.private_files import read_or_make, read_private, write_atomically
 
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
+
+
+class DocumentSigner:
+    """Signs documents with the authority's key, which it never gives away.
+
+    Args:
+        key: The authority's.
+    """
+
+    __slots__ = ("__key",)
+
+    def __init__(self, key: ec.EllipticCurvePrivateKey) -> None:
+        self.__key = key
+
+    def sign_document(
+        self, tenant: str, patient_id: str, name: str, version: int, issued_at_ms: int, body: bytes
+    ) -> bytes:
+        """Sign what ``einthoven_protocol.documents.signed_bytes`` makes of a document.
+
+        Args:
+            tenant: Whose server it is.
+            patient_id: Whose document; empty for one of the whole tenant.
+            name: Its name.
+            version: From 1.
+            issued_at_ms: UTC, ms since 1970.
+            body: Its bytes.
+
+        Returns:
+            ECDSA on P-256 with SHA-256, DER.
+
+        Raises:
+            ProtocolError: A value is outside its range.
+        """
+        message = signed_bytes(tenant, patient_id, name, version, issued_at_ms, body)
+        return self.__key.sign(message, ec.ECDSA(hashes.SHA256()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +75,7 @@ class Certificates:
         ca_sha256: SHA-256 of its DER, 32 bytes.
         server_file: PEM of the server's certificate.
         server_key_file: Its key.
+        signer: Signs documents with the authority's key.
     """
 
     ca_file: Path
@@ -44,6 +83,7 @@ class Certificates:
     ca_sha256: bytes
     server_file: Path
     server_key_file: Path
+    signer: DocumentSigner = field(repr=False, compare=False)
 
 
 def ensure(folder: Path, host: str, now: dt.datetime) -> Certificates:
@@ -75,6 +115,7 @@ def ensure(folder: Path, host: str, now: dt.datetime) -> Certificates:
         ca_sha256=ca.fingerprint(hashes.SHA256()),
         server_file=server_path,
         server_key_file=folder / "server.key",
+        signer=DocumentSigner(ca_key),
     )
 
 

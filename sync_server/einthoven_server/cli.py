@@ -43,6 +43,12 @@ def serve_all(  # each is an option of the command line, by name
     ready_file: Annotated[
         Path | None, typer.Option("--ready-file", help="Written (JSON: url, ca_file, pid) once requests are accepted.")
     ] = None,
+    signals: Annotated[
+        str | None,
+        typer.Option(
+            "--signals", help="Where raw signals lie: s3://, gs://, az:// or file://; a folder in DATA if not given."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Run all applications in one process until SIGTERM or Ctrl-C."""
@@ -56,7 +62,7 @@ def serve_all(  # each is an option of the command line, by name
             errors.print(f"[bold]einthoven-server[/bold] at {ready.url}", highlight=False)
             errors.print(f"authority {ready.ca_file}, admin token in {data / 'admin-token'}", highlight=False)
 
-    serve(Settings(data, host, port, database_url, ready_file), on_ready)
+    serve(Settings(data, host, port, database_url, ready_file, signals), on_ready)
 
 
 @audit_app.command("verify")

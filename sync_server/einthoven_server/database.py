@@ -15,7 +15,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import asyncpg
 
@@ -28,6 +28,7 @@ Row: TypeAlias = Any
 """A record: a mapping and a sequence at once."""
 T = TypeVar("T")
 
+_SNAPSHOT: Final[dict[str, Any]] = {"isolation": "repeatable_read", "readonly": True}
 _RETRIED = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 _UNAVAILABLE = (
     OSError,
@@ -58,8 +59,12 @@ class Database:
     def __init__(self, pool: Any) -> None:
         self._pool = pool
 
-    async def transact(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+    async def transact(self, work: Callable[[Connection], Awaitable[T]], *, snapshot: bool = False) -> T:
         """Run ``work`` in one transaction, again after a serialization failure.
+
+        Args:
+            work: What to do.
+            snapshot: Whether all of it reads from one moment, and writes nothing.
 
         Raises:
             Busy: The database can't be reached, or was contended for too long; nothing was changed as far as is known.
@@ -67,7 +72,7 @@ class Database:
         for attempt in range(limits.TRANSACTION_ATTEMPTS_MAX):
             try:
                 acquired = self._pool.acquire(timeout=limits.DATABASE_COMMAND_TIMEOUT_S)
-                async with acquired as connection, connection.transaction():
+                async with acquired as connection, connection.transaction(**(_SNAPSHOT if snapshot else {})):
                     return await work(connection)
             except _RETRIED:
                 ceiling_ms = limits.TRANSACTION_BACKOFF_MS * 2**attempt

@@ -11,6 +11,7 @@ Invariants:
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from cryptography.exceptions import InvalidTag
@@ -68,6 +69,15 @@ class Key:
         nonce = os.urandom(_NONCE_BYTES)
         return _VERSION + nonce + self._cipher.encrypt(nonce, plaintext, associated)
 
+    def seal_all(self, plaintexts: Iterable[tuple[bytes, bytes]], count: int) -> list[bytes]:
+        """Encrypt ``count`` pairs of a plaintext and its associated data; a fresh nonce each."""
+        nonces, encrypt = os.urandom(_NONCE_BYTES * count), self._cipher.encrypt
+        sealed = []
+        for (plaintext, associated), at in zip(plaintexts, range(0, len(nonces), _NONCE_BYTES), strict=True):
+            nonce = nonces[at : at + _NONCE_BYTES]
+            sealed.append(_VERSION + nonce + encrypt(nonce, plaintext, associated))
+        return sealed
+
     def open(self, sealed: bytes, associated: bytes) -> bytes:
         """Decrypt.
 
@@ -108,6 +118,30 @@ class PatientKey:
         """Encrypt a value of one row."""
         place = Place(self.tenant, self.patient, table, column, row, self.version)
         return self._key.seal(plaintext, place.to_bytes())
+
+    def seal_all(self, plaintexts: Sequence[bytes], table: str, column: str, rows: Sequence[str]) -> list[bytes]:
+        """Encrypt a column's values of many rows: the same as ``seal`` of each, for less."""
+        # The place of every row begins and ends alike.
+        begin, end = self._around(table, column)
+        places = (begin + len(row).to_bytes(4, "big") + row.encode("ascii") + end for row in rows)
+        return self._key.seal_all(zip(plaintexts, places, strict=True), len(plaintexts))
+
+    def open_all(self, sealed: Sequence[bytes], table: str, column: str, rows: Sequence[str]) -> list[bytes]:
+        """Decrypt a column's values of many rows.
+
+        Raises:
+            EnvelopeRefused: One was not sealed for this patient and row.
+        """
+        begin, end = self._around(table, column)
+        opened = self._key.open
+        return [
+            opened(value, begin + len(row).to_bytes(4, "big") + row.encode("ascii") + end)
+            for value, row in zip(sealed, rows, strict=True)
+        ]
+
+    def _around(self, table: str, column: str) -> tuple[bytes, bytes]:
+        octets = Place(self.tenant, self.patient, table, column, "", self.version).to_bytes()
+        return octets[:-8], octets[-4:]
 
     def open(self, sealed: bytes, table: str, column: str, row: str) -> bytes:
         """Decrypt a value of one row.

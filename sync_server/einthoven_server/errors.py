@@ -9,6 +9,7 @@
     │   ├── KeyUnavailable          a key is missing, damaged, or its file can be read by others
     │   ├── DatabaseUnavailable     no PostgreSQL, or it does not answer
     │   ├── SchemaTooNew            written by a newer version
+    │   ├── SignalStoreUnavailable  the place for signals can't be written
     │   └── AddressUnavailable      the address can't be listened on
     ├── AuditTampered               the chain does not hold; names the first altered entry; status 3
     ├── EnvelopeRefused             a ciphertext that does not belong where it lies, or another key
@@ -20,9 +21,13 @@
         │   └── CodeRefused         403, an enrolment code that is unknown, expired or used
         ├── NotFound                404, the same for "not there" and "not yours"
         ├── Conflict                409
+        ├── Gone                    410
+        ├── PreconditionFailed      412
         ├── TooLarge                413
         ├── UnsupportedMedia        415
+        ├── Locked                  423
         ├── TooMany                 429, carries ``retry_after_s``
+        ├── ChecksumMismatch        460 (tus)
         └── Busy                    503, carries ``retry_after_s``
 
 Invariants:
@@ -73,6 +78,10 @@ class DatabaseUnavailable(StartError):
 
 class SchemaTooNew(StartError):
     """The database was written by a newer version; it was left untouched."""
+
+
+class SignalStoreUnavailable(StartError):
+    """The place for signals can't be written."""
 
 
 class AddressUnavailable(StartError):
@@ -162,6 +171,20 @@ class Conflict(RequestRefused):
     code = "conflict"
 
 
+class Gone(RequestRefused):
+    """It was there, and expired."""
+
+    status = 410
+    code = "gone"
+
+
+class PreconditionFailed(RequestRefused):
+    """The request asks for a version of a protocol that is not spoken here."""
+
+    status = 412
+    code = "precondition_failed"
+
+
 class TooLarge(RequestRefused):
     """Over a limit of ``limits`` or of the protocol."""
 
@@ -174,6 +197,20 @@ class UnsupportedMedia(RequestRefused):
 
     status = 415
     code = "unsupported_media_type"
+
+
+class Locked(RequestRefused):
+    """Somebody else is changing it."""
+
+    status = 423
+    code = "locked"
+
+
+class ChecksumMismatch(RequestRefused):
+    """The body has another checksum than declared; 460 is tus's own status."""
+
+    status = 460
+    code = "checksum_mismatch"
 
 
 class _ComeBack(RequestRefused):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Final
 
 from einthoven_protocol.limits import MAX_COMMENT_CHARACTERS, MAX_SIGNATURE_AGE_S
 
 JSON_BODY_MAX_BYTES: Final = 64 * 1024
+JSON_INTEGER_MAX_DIGITS: Final = 19
+"""Sign included; longer ones fit no column."""
 REQUEST_LINE_MAX_BYTES: Final = 4 * 1024
 HEADER_FIELD_MAX_BYTES: Final = 8 * 1024
 HEADERS_MAX: Final = 64
@@ -35,7 +38,85 @@ WRITER_QUEUE_MAX: Final = 512
 """Changes waiting for one shard's writer; beyond it the answer is 503."""
 COMMIT_BATCH_MAX_CHANGES: Final = 128
 COMMIT_BATCH_MAX_ROWS: Final = 20_000
+FEED_BATCH_MAX_ROWS: Final = 20_000
+"""Rows of a kind that the answers of one batch share."""
+FEED_ROWS_MIN: Final = 64
+"""Rows of a kind that each answer of a batch may have, however many there are."""
+FEED_PAGE_MAX_BYTES: Final = 4 * 1024 * 1024
+"""Stored bytes of the rows of one answer; leaves room within the protocol's largest message."""
+GARBAGE_THRESHOLD_OBJECTS: Final = 50_000
+"""New objects between two searches for cycles of the youngest."""
+THREAD_MIN_ROWS: Final = 256
+"""Work on fewer rows is done where it is: a thread would cost more than it spares the others."""
+TOMBSTONES_COLLECTED_MAX: Final = 10_000
+"""Of one collection; the next one goes on."""
+TOMBSTONE_MAX_AGE_DAYS: Final = 180
+"""A device that was away for longer compares everything when it comes back."""
 BUSY_RETRY_AFTER_S: Final = 2
+
+WRITER_TENANT_SHARE: Final = Fraction(3, 4)
+"""What part of the writer's queue one tenant may fill."""
+WRITER_CALLER_SHARE: Final = Fraction(1, 16)
+"""What part of it one device, or one person, may fill."""
+WRITER_CALLER_MIN_CHANGES: Final = 2
+"""Changes of one caller that may wait however short the queue is."""
+
+DEVICE_REQUESTS_A_SECOND: Final = 20.0
+DEVICE_REQUESTS_BURST: Final = 600.0
+"""A device's signed requests: a first sync of a year's results in full pages is about 120."""
+DEVICE_BYTES_A_SECOND: Final = 2.0 * 1024 * 1024
+DEVICE_BYTES_BURST: Final = 64.0 * 1024 * 1024
+"""Bytes of a device's bodies: four exchanges of the largest size at once, and every real one is far smaller."""
+DEVICE_WAKES_A_SECOND: Final = 0.2
+DEVICE_WAKES_BURST: Final = 10.0
+"""A device's wake sockets that are opened anew."""
+TENANT_REQUESTS_A_SECOND: Final = 2_000.0
+TENANT_REQUESTS_BURST: Final = 8_000.0
+TENANT_BYTES_A_SECOND: Final = 64.0 * 1024 * 1024
+TENANT_BYTES_BURST: Final = 512.0 * 1024 * 1024
+RATE_BUCKETS_MAX: Final = 131_072
+RETRY_AFTER_MAX_S: Final = 60
+"""A client is never told to stay away for longer."""
+
+ANNOUNCED_FROM_LOAD: Final = Fraction(1, 8)
+"""From which part of the writer's queue on devices are asked to send less."""
+ANNOUNCED_MIN_RESULTS: Final = 500
+ANNOUNCED_MIN_ANNOTATIONS: Final = 50
+ANNOUNCED_MAX_INTERVAL_S: Final = 120
+
+REPAIRS_AT_ONCE: Final = 2
+REPAIRS_WAITING_MAX: Final = 32
+"""Repairs that wait for their turn; beyond them the answer is 503."""
+DEVICE_REPAIRS_A_SECOND: Final = 2.0
+DEVICE_REPAIRS_BURST: Final = 240.0
+"""A snapshot of a million results in full pages is 100."""
+
+WAKE_SOCKETS_MAX: Final = 20_000
+"""Wake sockets of one process; one costs about 40 KiB with TLS."""
+WAKE_PING_INTERVAL_S: Final = 30.0
+"""A device that does not answer a ping within half of it is gone."""
+WAKE_SEND_TIMEOUT_S: Final = 5.0
+WAKE_CLOSE_TIMEOUT_S: Final = 2.0
+WAKE_LIFETIME_S: Final = 3_600.0
+"""Then the device opens another, with a fresh signature."""
+WAKE_MESSAGE_MAX_BYTES: Final = 64
+"""A device has nothing to say there."""
+WAKE_POLL_INTERVAL_S: Final = 1.0
+"""How often a process looks for other processes' commits, and for revoked devices, while somebody waits."""
+WAKE_POLL_DEVICES: Final = 1_000
+"""Devices asked about by one statement."""
+
+DOCUMENT_MAX_DEPTH: Final = 32
+"""Nesting of a document's JSON."""
+DOCUMENTS_OF_ONE_MAX: Final = 64
+"""Documents of one patient, and of the tenant."""
+DOCUMENT_PUT_ATTEMPTS_MAX: Final = 4
+"""Two admins who put the same document at once."""
+NOTES_PAGE_MAX_ROWS: Final = 1_000
+NOTES_PAGE_ROWS: Final = 100
+
+TOMBSTONE_COLLECT_INTERVAL_S: Final = 60.0
+"""Pause between two rounds of collecting tombstones; a round's work is bounded by the store."""
 
 RESULTS_PAGE_MAX_ROWS: Final = 1_000
 RESULTS_PAGE_ROWS: Final = 100

@@ -35,6 +35,7 @@ from einthoven_server.errors import (
     TooMany,
     UnsupportedMedia,
 )
+from einthoven_server.strict_json import check_json
 
 Render: TypeAlias = Callable[[RequestRefused], web.Response]
 T = TypeVar("T")
@@ -87,6 +88,7 @@ async def read_json(request: web.Request, shape: type[T], max_bytes: int = limit
         RequestRefused: As ``read_body``, or Malformed.
     """
     body = await read_body(request, max_bytes, JSON_TYPE)
+    check_json(body)
     try:
         return msgspec.json.decode(body, type=shape, strict=True)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:

@@ -312,3 +312,33 @@ async def test_closing_twice_is_allowed(site: Site) -> None:
     await transport.close()
     assert await transport.post(PATH, b"", {}) == b"", "a closed transport connects again when it is needed"
     await transport.close()
+
+
+async def test_any_signed_request_gives_back_the_answers_that_are_expected(site: Site) -> None:
+    site.says(204, Upload_Offset="7")
+    transport = HttpsTransport(identity_for(site), clock=FixedClock(NOW_MS))
+    try:
+        answer = await transport.request("PATCH", "/v1/uploads/a", b"body", {"Upload-Offset": "3"}, expected={204})
+        assert (answer.status, answer.headers["upload-offset"], answer.body) == (204, "7", b"")
+        headers, body = site.requests[-1]
+        parts = http_signature.parse(headers)
+        assert (headers["upload-offset"], body) == ("3", b"body")
+        assert parts.content_digest == http_signature.content_digest(b"body")
+        signed = http_signature.signature_base(
+            "PATCH", "/v1/uploads/a", parts.content_digest, parts.created_s, parts.nonce, parts.key_id
+        )
+        key = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+        key.public_key().verify(parts.signature, signed)
+        site.says(200)
+        await transport.request("HEAD", "/v1/uploads/a")
+        assert http_signature.parse(site.requests[-1][0]).content_digest == http_signature.content_digest(b"")
+        site.says(409, b'{"error": "conflict"}')
+        assert (await transport.request("PATCH", "/x", expected={204, 409})).status == 409
+        with pytest.raises(ServerRejected, match="HTTP 409, conflict"):
+            await transport.request("PATCH", "/x", expected={204})
+        site.says(503, Retry_After="9")
+        with pytest.raises(ServerBusy) as problem:
+            await transport.request("PATCH", "/x", expected={204})
+        assert problem.value.retry_after_s == 9.0
+    finally:
+        await transport.close()

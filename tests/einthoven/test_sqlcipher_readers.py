@@ -263,7 +263,7 @@ def test_a_ceiling_drops_the_oldest_signals_and_the_file_grows_no_further(tmp_pa
 
 def test_a_policy_keeps_to_its_ceiling_from_then_on_and_says_what_went(store: SqlCipherStore) -> None:
     windows(store, 60)
-    report = store.retain(RetentionPolicy(store_max_bytes=200_000), at_ms=NOW_MS)
+    report = store.retain(RetentionPolicy(store_max_bytes=320_000), at_ms=NOW_MS)
     (event,) = store.take_events()
 
     assert isinstance(event, ContentDropped)
@@ -275,7 +275,7 @@ def test_a_policy_keeps_to_its_ceiling_from_then_on_and_says_what_went(store: Sq
     assert 0 < report.segments == report.unacknowledged_segments < 60
     assert store.audit_trail()[-1].action is AuditAction.DROPPED
     store.retain(RetentionPolicy(), at_ms=NOW_MS)
-    assert store._writer.store_max_bytes == 200_000
+    assert store._writer.store_max_bytes == 320_000
     with pytest.raises(ValueError, match="negative"):
         store.retain(RetentionPolicy(store_max_bytes=-1), at_ms=NOW_MS)
     assert store.check().sound

@@ -21,7 +21,18 @@ from einthoven.store_async import AsyncStore
 from einthoven.store_memory import MemoryStore
 from einthoven.store_sqlcipher import SqlCipherStore
 from einthoven.store_values import AuditAction, BeatRun, RetentionPolicy
-from einthoven_protocol.messages import AnnotationRow, ExchangeRequest, ExchangeResponse, Register, ResultId
+from einthoven_protocol.messages import (
+    AnnotationRow,
+    ExchangeRequest,
+    ExchangeResponse,
+    Register,
+    RepairRequest,
+    RepairResponse,
+    ResultId,
+    RowKind,
+    Run,
+    Tombstone,
+)
 
 WAIT_S = 20.0
 
@@ -224,3 +235,19 @@ async def test_every_method_of_the_port_can_be_awaited(tmp_path: Path) -> None:
         assert list(await store.quarantined()) == []
         entry = await store.record(AuditAction.VIEWED, "1", at_ms=5)
         assert (await store.audit_trail(first_seq=entry.seq)) == [entry]
+
+
+async def test_what_came_with_version_1_1_is_passed_on() -> None:
+    async with AsyncStore(MemoryStore()) as front:
+        note = await front.add_note("p", "slept well", at_ms=5)
+        name = Tombstone(RowKind.NOTE, note.device_alias, note.epoch, note.counter)
+        request = RepairRequest(device_alias=7, owner=7, kind=1)
+        assert await front.notes(0, 9) == [note]
+        await front.delete(name)
+        assert await front.notes(0, 9) == []
+        assert (await front.apply_repair(request, RepairResponse(), at_ms=1)).waiting_notes == 1
+        assert await front.to_give(limit=1) == ((), ())
+        assert len((await front.shares(7, 1)).shares) == 0
+        assert [await front.superseded(), await front.documents(), await front.owners()] == [[], [], []]
+        assert [await front.replicas(0, 9), await front.replica(ResultId(7, 1, 1))] == [[], None]
+        assert [await front.segments_to_send(limit_bytes=1), await front.sealed_run(Run(1, 1, 1))] == [[], []]

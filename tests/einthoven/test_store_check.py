@@ -18,7 +18,7 @@ from einthoven.sqlcipher_rows import SqlCipherRows
 from einthoven.sqlite_schema_pages import free_pages
 from einthoven.store_check import MAX_FINDINGS, MAX_PLACE_CHARS, check_store, missing_results, spelled
 from einthoven.store_line import STORE_SHAPES, find_store_line, valid_by_tag
-from einthoven.store_schema import TABLES, VERSION_2, position_of
+from einthoven.store_schema import NEWEST_VERSION, TABLES, position_of
 from einthoven.store_values import DamageReason
 from einthoven.table_shapes import shapes_of
 from einthoven_bench.store_specimens import PAGE_BYTES, Specimen, anchor_file_of, make_specimen
@@ -197,7 +197,7 @@ def test_shapes_are_those_that_sqlite_makes(specimen: Specimen) -> None:
             for column, line in zip(shape.columns, described, strict=True):
                 assert column.nullable == (not line[3] and not line[5]), column
     assert {shape.name for shape in STORE_SHAPES} == {"store", *(table.name for table in TABLES)}
-    assert shapes_of(VERSION_2) == STORE_SHAPES
+    assert shapes_of(NEWEST_VERSION) == STORE_SHAPES
 
 
 def test_the_stores_own_line_is_found_off_its_tree(specimen: Specimen) -> None:

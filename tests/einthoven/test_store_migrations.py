@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from hashlib import sha256
 from pathlib import Path
@@ -14,18 +15,25 @@ from typing import Any
 import pytest
 from sqlcipher3 import dbapi2
 
+from einthoven.anchor_file import FileAnchor, anchor_path
 from einthoven.errors import StoreTooNew
+from einthoven.keys import StaticKeyProvider
 from einthoven.local_audit import verify
+from einthoven.rollback import decode_record, encode_record
 from einthoven.segments import decode_segment, segment_digest
 from einthoven.sqlcipher_rows import SqlCipherRows
 from einthoven.sqlcipher_signals import read_signal
+from einthoven.store_copying import check_sums
+from einthoven.store_events import ForkReason, StoreForked, StoreMigrated
 from einthoven.store_migrations import MIGRATIONS, create_tables, migrate, to_version_2
-from einthoven.store_schema import SCHEMA_VERSION, TABLES, epoch_and_counter
+from einthoven.store_schema import N_TABLES_OF_VERSION_2, SCHEMA_VERSION, TABLES, epoch_and_counter
+from einthoven.store_sqlcipher import SqlCipherStore
 from einthoven.store_tags import TableSums
 from einthoven.store_values import AuditAction, AuditEntry, ContentKind, DamageReason
 
 STORES = Path(__file__).parents[1] / "vectors" / "stores"
-NAMES = sorted(path.stem for path in STORES.glob("*.json"))
+NAMES = sorted(path.stem for path in STORES.glob("version-1*.json"))
+NAMES_2 = sorted(path.stem for path in STORES.glob("version-2*.json"))
 STORE_ID = bytes(range(16))
 AT_MS = 1_800_000_000_000
 
@@ -55,7 +63,7 @@ def opened(store: OldStore) -> Iterator[dbapi2.Connection]:
     connection = dbapi2.connect(str(path), isolation_level=None)
     try:
         connection.execute("PRAGMA cipher_log_level = NONE")
-        connection.execute(f"PRAGMA key = \"x'{expected['key']}'\"")
+        connection.execute(f"PRAGMA key = \"x'{expected.get('raw_key', expected['key'])}'\"")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA secure_delete = ON")
         yield connection
@@ -79,7 +87,9 @@ def rows_of(connection: dbapi2.Connection) -> dict[str, list[tuple[object, ...]]
 
 def test_there_are_stores_of_every_older_version_with_rows_and_with_a_log() -> None:
     assert {"version-1", "version-1-empty", "version-1-log"} <= set(NAMES)
-    assert (STORES / "version-1-log.db-wal").stat().st_size > 0
+    assert {"version-2", "version-2-empty", "version-2-log"} <= set(NAMES_2)
+    for version in (1, 2):
+        assert (STORES / f"version-{version}-log.db-wal").stat().st_size > 0
     assert set(MIGRATIONS) == set(range(2, SCHEMA_VERSION + 1))
 
 
@@ -153,10 +163,12 @@ def test_tags_sums_and_audit_hold_afterwards(old: OldStore) -> None:
     assert [(entry.action, entry.subject) for entry in entries] == [
         (AuditAction.CREATED, ""),
         (AuditAction.MIGRATED, "1 2"),
+        (AuditAction.MIGRATED, "2 3"),
     ]
     assert verify(entries, head=rows.audit_head) is None
-    # Making a file is no commit: nothing was ever reported as stored in it, so its anchor may be missing.
-    assert (rows.store_id, rows.commit_seq) == (STORE_ID, 0)
+    # The tables of version 3 are its first commit: nothing was ever reported as stored in it, so its anchor may be
+    # missing.
+    assert (rows.store_id, rows.commit_seq) == (STORE_ID, 1)
 
 
 def test_a_migrated_store_has_the_tables_of_a_new_one(old: OldStore) -> None:
@@ -260,3 +272,96 @@ def test_a_table_that_can_not_be_made_leaves_nothing() -> None:
 
     assert connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
     connection.close()
+
+
+# ---- version 2 -------------------------------------------------------------------------------------------------------
+
+
+def plain(value: object) -> object:
+    return {"hex": value.hex()} if isinstance(value, bytes) else value
+
+
+@pytest.fixture(params=NAMES_2)
+def second(request: pytest.FixtureRequest, tmp_path: Path) -> OldStore:
+    return copied(request.param, tmp_path)
+
+
+def test_every_row_of_version_2_is_there_afterwards_with_its_tag(second: OldStore) -> None:
+    with opened(second) as connection:
+        before = {
+            table.name: connection.execute(f"SELECT * FROM {table.name} ORDER BY rowid").fetchall()
+            for table in TABLES[:N_TABLES_OF_VERSION_2]
+        }
+        commit_seq, store_id = connection.execute("SELECT commit_seq, store_id FROM store").fetchone()
+
+        assert migrate(connection, "store.db", store_id=STORE_ID, at_ms=AT_MS) == 2
+
+        rows = SqlCipherRows(connection, refuse_damage)
+        for name, lines in second[1]["tables"].items():
+            keys = ", ".join(next(table.key for table in TABLES if table.name == name))
+            found = [[plain(value) for value in row] for row in rows.select(name, f"ORDER BY {keys}")]
+            assert (found[:-1] if name == "audit" else found) == lines
+            stored = connection.execute(f"SELECT * FROM {name} ORDER BY rowid").fetchall()
+            assert stored[: len(before[name])] == before[name]
+        trail = list(rows.select("audit", "ORDER BY seq"))
+        assert trail[-1][2:4] == (int(AuditAction.MIGRATED), "2 3")
+        assert (rows.store_id, rows.commit_seq) == (store_id, commit_seq + 1)
+        check_sums(rows)
+
+
+def test_a_migrated_store_of_version_2_has_the_tables_of_a_new_one(second: OldStore) -> None:
+    schema = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name"
+    new = dbapi2.connect(":memory:", isolation_level=None)
+    create_tables(new, store_id=STORE_ID, at_ms=AT_MS)
+    with opened(second) as connection:
+        migrate(connection, "store.db", store_id=STORE_ID, at_ms=AT_MS)
+
+        assert connection.execute(schema).fetchall() == new.execute(schema).fetchall()
+    new.close()
+
+
+def anchor_the_copy(path: Path, said: Expected) -> None:
+    """Have the anchor expect this copy, as if it were the file that it was written for."""
+    anchor = FileAnchor(anchor_path(path))
+    with opened((path, said)) as connection:
+        (integrity_key,) = connection.execute("SELECT integrity_key FROM store").fetchone()
+    record = decode_record(anchor.read(), integrity_key)
+    assert record is not None
+    anchor.write(encode_record(replace(record, inode=path.stat().st_ino), integrity_key), durable=True)
+
+
+@pytest.mark.parametrize("name", ["version-2", "version-2-log", "version-2-empty"])
+def test_a_store_of_version_2_opens_and_goes_on_where_it_was(tmp_path: Path, name: str) -> None:
+    path, said = copied(name, tmp_path)
+    keys = StaticKeyProvider(bytes.fromhex(said["key"]))
+    anchor_the_copy(path, said)
+
+    with SqlCipherStore.open(path, keys) as store:
+        state = store.sync_state()
+        events = store.take_events()
+        trail = [entry.action for entry in store.audit_trail()]
+        sound = store.check().sound
+    with SqlCipherStore.open(path, keys) as store:
+        again = store.take_events()
+
+    assert events == [StoreMigrated(2, SCHEMA_VERSION)]
+    assert again == []
+    assert sound
+    assert trail[-1] == AuditAction.MIGRATED
+    expected = said["state"]
+    assert [state.epoch, state.acknowledged, state.last_counter] == [
+        expected[field] for field in ("epoch", "acknowledged", "last_counter")
+    ]
+    assert [state.digest.count, f"{state.digest.total:032x}"] == expected["digest"]
+    assert state.waiting == expected["waiting"]
+
+
+def test_a_store_of_version_2_that_was_turned_back_still_forks(tmp_path: Path) -> None:
+    path, said = copied("version-2", tmp_path)
+    keys = StaticKeyProvider(bytes.fromhex(said["key"]))
+
+    with SqlCipherStore.open(path, keys) as store:  # the copy is another file than the anchor was written for
+        events = store.take_events()
+
+    assert StoreMigrated(2, SCHEMA_VERSION) in events
+    assert [event.reason for event in events if isinstance(event, StoreForked)] == [ForkReason.COPIED]

@@ -123,6 +123,9 @@ def test_free_space_is_given_back(path: Path) -> None:
     with closing(opened):
         rows = SqlCipherRows(opened.connection)
         with rows.transaction():
+            for number in range(50):
+                rows.put("setting", (f"9{number}", bytes(4_000)))
+        with rows.transaction():
             rows.delete_where("setting", "WHERE name > '1'")
     full = path.stat().st_size
     rekey_store(path, OLD)

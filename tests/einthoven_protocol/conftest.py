@@ -6,7 +6,8 @@ Strategies are registered by type, so that a test says ``st.from_type(ResultRow)
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -16,15 +17,26 @@ from hypothesis import strategies as st
 from einthoven_protocol import limits
 from einthoven_protocol.messages import (
     AnnotationRow,
+    AnnotationVerdict,
+    BucketDigest,
     Cursor,
     Digest,
+    Document,
     ExchangeRequest,
     ExchangeResponse,
+    Extra,
+    FurtherRegister,
+    IdentifiedResult,
+    NoteRow,
+    Owner,
     Register,
     ResultId,
     ResultRow,
     RowVerdict,
     Seal,
+    ServerLimits,
+    Superseded,
+    Tombstone,
 )
 
 
@@ -44,6 +56,28 @@ epochs = st.integers(1, limits.MAX_EPOCH)
 aliases = st.integers(0, limits.MAX_DEVICE_ALIAS)
 logits = st.integers(limits.MIN_LOGIT, limits.MAX_LOGIT)
 enums = st.integers(0, limits.MAX_ENUM)
+
+
+@st.composite
+def extras(draw: st.DrawFn) -> Extra:
+    """Columns of a newer version: five at most, which is within what a result may have."""
+    numbers = draw(st.sets(st.integers(limits.MIN_EXTRA_NUMBER, limits.MAX_EXTRA_NUMBER), max_size=5))
+    integers = st.integers(-(2**63), 2**63 - 1).filter(bool)
+    octets = st.binary(min_size=1, max_size=20)
+    return tuple((number, draw(octets if number % 2 else integers)) for number in sorted(numbers))
+
+
+@st.composite
+def registers(draw: st.DrawFn) -> tuple[FurtherRegister, ...]:
+    """Registers of a newer version, none of which says nothing."""
+    numbers = draw(st.sets(st.integers(0, limits.MAX_FURTHER_REGISTERS - 1), max_size=3))
+    drawn = [
+        FurtherRegister(number, draw(st.integers(0, limits.MAX_HLC)), draw(st.binary(max_size=12)))
+        for number in sorted(numbers)
+    ]
+    return tuple(register for register in drawn if register.hlc or register.value)
+
+
 results = st.builds(
     ResultRow,
     counter=counters,
@@ -59,6 +93,7 @@ results = st.builds(
     reason=enums,
     model_digest=st.one_of(st.just(bytes(32)), fixed(32)),
     front_end_version=st.integers(0, limits.MAX_FRONT_END_VERSION),
+    extra=st.one_of(st.just(()), extras()),
 )
 targets = st.builds(ResultId, aliases, epochs, counters)
 hlcs = st.integers(0, limits.MAX_HLC)
@@ -68,17 +103,59 @@ annotations = st.builds(
     author=text(limits.MAX_AUTHOR_CHARACTERS, 1),
     rhythm=st.builds(Register, text(limits.MAX_RHYTHM_CHARACTERS), hlcs),
     comment=st.builds(Register, text(40), hlcs),
+    further=st.one_of(st.just(()), registers()),
 )
+authors = text(limits.MAX_AUTHOR_CHARACTERS, 1)
+times_ms = st.integers(0, limits.MAX_TIME_MS)
+notes = st.builds(
+    NoteRow,
+    device_alias=aliases,
+    epoch=epochs,
+    counter=counters,
+    author=authors,
+    at_ms=times_ms,
+    text=text(40),
+    extra=st.one_of(st.just(()), extras()),
+)
+superseded = st.builds(Superseded, targets, authors, st.integers(1, limits.MAX_ENUM), hlcs, text(40))
+kinds = st.integers(1, limits.MAX_ENUM)
+tombstones = st.builds(Tombstone, kinds, aliases, epochs, counters, text(limits.MAX_AUTHOR_CHARACTERS), hlcs)
+refusals = st.builds(AnnotationVerdict, kinds, aliases, epochs, counters, text(limits.MAX_AUTHOR_CHARACTERS), enums)
+documents = st.builds(
+    Document,
+    name=text(limits.MAX_DOCUMENT_NAME_CHARACTERS, 1),
+    version=st.integers(1, limits.MAX_DOCUMENT_VERSION),
+    issued_at_ms=times_ms,
+    body=st.binary(max_size=60),
+    signature=st.binary(max_size=80),
+)
+owners = st.builds(Owner, aliases, fixed(32))
+bucket_digests = st.builds(
+    BucketDigest, aliases, kinds, st.integers(0, limits.MAX_DIGEST_COUNT), st.integers(0, 2**128 - 1)
+)
+identified = st.builds(IdentifiedResult, device_alias=aliases, epoch=epochs, row=results)
+capabilities = st.integers(0, limits.MAX_CAPABILITIES)
 cursors = st.builds(Cursor, st.integers(0, limits.MAX_SHARD_EPOCH), st.integers(0, limits.MAX_COMMIT_SEQ))
+
+
+def _numbered(rows: Sequence[Any], first: int, **changes: int) -> tuple[Any, ...]:
+    return tuple(msgspec.structs.replace(row, counter=first + place, **changes) for place, row in enumerate(rows))
 
 
 @st.composite
 def requests(draw: st.DrawFn) -> ExchangeRequest:
-    """A request: contiguous results, and seals whose runs lie within them."""
-    drawn = draw(st.lists(results, max_size=8))
-    first = draw(st.integers(1, limits.MAX_COUNTER - len(drawn)))
-    rows = tuple(msgspec.structs.replace(row, counter=first + place) for place, row in enumerate(drawn))
-    bounds = st.integers(first, first + len(rows) - 1) if rows else counters
+    """A request: contiguous results and notes, alerts behind the results, and seals whose runs lie within them."""
+    device_alias, epoch = draw(aliases), draw(epochs)
+    drawn, urgent = draw(st.lists(results, max_size=8)), draw(st.lists(results, max_size=3))
+    first = draw(st.integers(1, limits.MAX_COUNTER - 20))
+    rows = _numbered(drawn, first)
+    alerts = tuple(
+        msgspec.structs.replace(row, counter=first + len(rows) + 2 * place) for place, row in enumerate(urgent)
+    )
+    runs = [st.just((alert.counter, alert.counter)) for alert in alerts]
+    if rows:
+        bounds = st.integers(first, first + len(rows) - 1)
+        runs.append(st.tuples(bounds, bounds))
     seals = [
         Seal(
             epoch=draw(epochs),
@@ -88,15 +165,23 @@ def requests(draw: st.DrawFn) -> ExchangeRequest:
             segments_root=draw(fixed(32)),
             signature=draw(fixed(64)),
         )
-        for run in draw(st.lists(st.tuples(bounds, bounds), max_size=3))
+        for run in draw(st.lists(st.one_of(runs or [st.tuples(counters, counters)]), max_size=3))
     ]
+    written = tuple(draw(st.lists(annotations, max_size=4)))
+    marks = st.tuples(*[st.integers(0, limits.MAX_BASE_MARK)] * 2)
     return ExchangeRequest(
-        device_alias=draw(aliases),
-        epoch=draw(epochs),
-        results=rows,
-        annotations=tuple(draw(st.lists(annotations, max_size=4))),
-        seals=tuple(seals),
+        device_alias=device_alias,
+        epoch=epoch,
         cursor=draw(cursors),
+        capabilities=draw(capabilities),
+        owners_known=draw(st.integers(0, limits.MAX_OWNERS)),
+        results=rows,
+        annotations=written,
+        annotation_bases=tuple(draw(marks) for _ in written) if draw(st.booleans()) else (),
+        seals=tuple(seals),
+        alerts=alerts,
+        notes=_numbered(draw(st.lists(notes, max_size=3)), first, device_alias=device_alias, epoch=epoch),
+        deletions=tuple(draw(st.lists(tombstones, max_size=3))),
     )
 
 
@@ -104,16 +189,32 @@ verdicts = st.builds(RowVerdict, counters, st.integers(1, limits.MAX_ENUM), enum
 responses = st.builds(
     ExchangeResponse,
     acknowledged=st.integers(0, limits.MAX_COUNTER),
+    notes_acknowledged=st.integers(0, limits.MAX_COUNTER),
     verdicts=st.lists(verdicts, max_size=8).map(tuple),
+    refused=st.lists(refusals, max_size=3).map(tuple),
     annotations=st.lists(annotations, max_size=4).map(tuple),
+    results=st.lists(identified, max_size=4).map(tuple),
+    notes=st.lists(notes, max_size=3).map(tuple),
+    superseded=st.lists(superseded, max_size=3).map(tuple),
+    tombstones=st.lists(tombstones, max_size=3).map(tuple),
+    documents=st.lists(documents, max_size=2).map(tuple),
+    owners=st.lists(owners, max_size=3).map(tuple),
     cursor=cursors,
     digest=st.builds(Digest, st.integers(0, limits.MAX_DIGEST_COUNT), st.integers(0, 2**128 - 1)),
+    digests=st.lists(bucket_digests, max_size=3).map(tuple),
     more=st.booleans(),
+    rebaseline=st.booleans(),
     server_time_ms=st.integers(0, limits.MAX_TIME_MS),
+    capabilities=capabilities,
+    limits=st.builds(
+        ServerLimits, **{name: st.integers(0, limits.MAX_ANNOUNCED) for name in ServerLimits.__struct_fields__}
+    ),
 )
 
 st.register_type_strategy(ResultRow, results)
 st.register_type_strategy(AnnotationRow, annotations)
+st.register_type_strategy(NoteRow, notes)
+st.register_type_strategy(Superseded, superseded)
 st.register_type_strategy(ExchangeRequest, requests())
 st.register_type_strategy(ExchangeResponse, responses)
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from einthoven_protocol import limits
 from einthoven_protocol.canonical import (
+    MAX_RESULT_ROW_BYTES,
     RESULT_ROW_BYTES,
     decode_annotation_row,
     decode_result_row,
@@ -25,7 +26,8 @@ from einthoven_protocol.messages import AnnotationRow, Register, ResultId, Resul
 @given(row=...)
 def test_a_result_comes_back(row: ResultRow) -> None:
     octets = encode_result_row(row)
-    assert len(octets) == RESULT_ROW_BYTES
+    assert (len(octets) == RESULT_ROW_BYTES) is (not row.extra)
+    assert len(octets) <= MAX_RESULT_ROW_BYTES
     assert decode_result_row(octets) == row
 
 

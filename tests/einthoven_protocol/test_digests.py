@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from einthoven_protocol import digests
 from einthoven_protocol.canonical import encode_annotation_row, encode_result_row
 from einthoven_protocol.errors import OutOfRange
-from einthoven_protocol.messages import AnnotationRow, Digest, ResultRow
+from einthoven_protocol.messages import AnnotationRow, Digest, NoteRow, ResultId, ResultRow, Superseded
 
 KEY = bytes(range(32))
 shares = st.integers(0, 2**128 - 1)
@@ -79,3 +80,29 @@ def test_a_key_of_another_length_is_refused(key: bytes, a_result: ResultRow) -> 
 def test_an_owner_out_of_range_is_refused(alias: int, epoch: int, a_result: ResultRow) -> None:
     with pytest.raises(OutOfRange):
         digests.result_sum(KEY, alias, epoch, a_result)
+
+
+def test_each_kind_of_row_has_shares_of_its_own(a_result: ResultRow, an_annotation: AnnotationRow) -> None:
+    note = NoteRow(device_alias=7, epoch=1, counter=1, author="p-1", at_ms=0, text="dizzy")
+    lost = Superseded(ResultId(7, 1, 1), "p-1", 1, 5, "A")
+    for share, row, others in (
+        (digests.note_sum, note, [{"text": "dizzy "}, {"counter": 2}, {"device_alias": 8}, {"extra": ((64, 1),)}]),
+        (digests.superseded_sum, lost, [{"value": "N"}, {"field": 2}, {"hlc": 6}, {"author": "p-2"}]),
+    ):
+        shares = {share(KEY, row), share(bytes(32), row)}  # type: ignore[operator]
+        shares |= {share(KEY, msgspec.structs.replace(row, **changes)) for changes in others}  # type: ignore[operator]
+        assert len(shares) == 6
+
+
+def test_many_shares_are_as_one_by_one_and_refused_alike(
+    device_results: Callable[[int], tuple[ResultRow, ...]],
+) -> None:
+    rows = device_results(50)
+    octets = [encode_result_row(row) for row in rows]
+    one_by_one = [digests.result_sum(KEY, 7, 2, row) for row in rows]
+    assert digests.result_sums(KEY, 7, 2, octets) == one_by_one
+    assert digests.add_all(Digest(3, 2**128 - 1), one_by_one) == Digest(53, (2**128 - 1 + sum(one_by_one)) % 2**128)
+    with pytest.raises(OutOfRange):
+        digests.result_sums(KEY, -1, 2, octets)
+    with pytest.raises(ValueError, match="32 bytes"):
+        digests.result_sums(b"short", 7, 2, octets)

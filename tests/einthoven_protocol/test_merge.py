@@ -11,14 +11,25 @@ from hypothesis import strategies as st
 
 from einthoven_protocol import hlc, limits
 from einthoven_protocol.errors import LimitExceeded
-from einthoven_protocol.merge import merge_annotation
-from einthoven_protocol.messages import AnnotationRow, Register, ResultId
+from einthoven_protocol.merge import base_mark, merge_annotation
+from einthoven_protocol.messages import AnnotationRow, FurtherRegister, Register, ResultId
 
 TARGET = ResultId(7, 1, 42)
 
 # Few times and few values, so that equal times with different values come up often.
 registers = st.builds(Register, st.sampled_from(["", "A", "N", "a", "é", "e\u0301", "\uffff", "😀"]), st.integers(0, 3))
-rows = st.builds(AnnotationRow, target=st.just(TARGET), author=st.just("p-1"), rhythm=registers, comment=registers)
+few_further = st.dictionaries(
+    st.integers(0, 2), st.tuples(st.integers(0, 3), st.sampled_from([b"", b"\x7f", b"\x80"]))
+).map(lambda held: tuple(FurtherRegister(n, hlc, value) for n, (hlc, value) in sorted(held.items()) if hlc or value))
+rows = st.builds(
+    AnnotationRow,
+    target=st.just(TARGET),
+    author=st.just("p-1"),
+    rhythm=registers,
+    comment=registers,
+    further=few_further,
+)
+NOTHING = AnnotationRow(target=TARGET, author="p-1", rhythm=Register("", 0), comment=Register("", 0))
 
 
 @given(a=rows, b=rows)
@@ -46,6 +57,32 @@ def test_replicas_agree_in_whatever_order_rows_come(written: list[AnnotationRow]
             merged = merge_annotation(merged, row)
         outcomes.add(msgspec.json.encode(merged))
     assert len(outcomes) == 1
+
+
+@given(row=rows)
+def test_what_says_nothing_is_the_identity(row: AnnotationRow) -> None:
+    assert merge_annotation(row, NOTHING) == merge_annotation(NOTHING, row) == row
+
+
+@given(a=rows, b=rows)
+def test_further_registers_are_united_and_stay_in_order(a: AnnotationRow, b: AnnotationRow) -> None:
+    merged = {register.number: register for register in merge_annotation(a, b).further}
+    assert list(merged) == sorted({register.number for register in (*a.further, *b.further)})
+    for register in (*a.further, *b.further):
+        held = merged[register.number]
+        assert (held.hlc, held.value) >= (register.hlc, register.value)
+
+
+def test_a_base_mark_tells_times_apart() -> None:
+    assert base_mark(0) == 0
+    assert base_mark(limits.MAX_BASE_MARK - 1) == limits.MAX_BASE_MARK
+    now = 1_780_000_000_000 << 16
+    marks = [base_mark(now + count) for count in range(1_000)] + [base_mark(now + (ms << 16)) for ms in range(1, 1_000)]
+    assert min(marks) >= 1
+    assert max(marks) <= limits.MAX_BASE_MARK
+    # 1,999 of 65,521: some few meet by chance where counts and milliseconds cross, none within a kind.
+    assert len(set(marks[:1_000])) == 1_000
+    assert len(set(marks[1_000:])) == 999
 
 
 def test_fields_are_decided_one_by_one() -> None:

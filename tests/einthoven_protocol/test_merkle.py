@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from einthoven_protocol import limits
+from einthoven_protocol.canonical import encode_result_row
 from einthoven_protocol.errors import OutOfRange
-from einthoven_protocol.merkle import audit_path, seal_message, tree_hash, verify_path
+from einthoven_protocol.merkle import audit_path, given_message, seal_message, tree_hash, verify_path
+from einthoven_protocol.messages import IdentifiedResult, ResultRow
 
 # The leaves of certificate-transparency's reference tests, and the roots of their first n.
 LEAVES = [bytes.fromhex(leaf) for leaf in ("", "00", "10", "2021", "3031", "40414243")] + [
@@ -140,3 +142,16 @@ def test_a_seal_message_has_one_length_and_every_part_counts() -> None:
 def test_a_seal_message_is_not_made_of_values_out_of_range(parts: tuple[int, int, int, int, bytes, bytes]) -> None:
     with pytest.raises(OutOfRange):
         seal_message(*parts)
+
+
+def test_the_message_over_given_results_binds_their_names_and_order(a_result: ResultRow) -> None:
+    given = [IdentifiedResult(device_alias=7, epoch=epoch, row=a_result) for epoch in (1, 2)]
+    root = tree_hash([b"segment"])
+    message = given_message(7, given, root)
+    leaves = [bytes((0, 0, 0, 7, 0, 0, 0, epoch)) + encode_result_row(a_result) for epoch in (1, 2)]
+    assert message == b"einthoven given 1\0" + bytes((0, 0, 0, 7, 0, 0, 0, 2)) + tree_hash(leaves) + root
+    others = (given_message(8, given, root), given_message(7, given[::-1], root), given_message(7, given, bytes(32)))
+    assert message not in others
+    for alias, rows, segments in ((-1, given, root), (7, given, b"short")):
+        with pytest.raises(OutOfRange):
+            given_message(alias, rows, segments)

@@ -24,10 +24,12 @@ from einthoven_protocol.messages import (
     ExchangeRequest,
     ExchangeResponse,
     Register,
+    RepairRequest,
     ResultId,
     ResultRow,
     Seal,
 )
+from einthoven_protocol.repair_codec import encode_repair_request
 from einthoven_server import tls
 from einthoven_server.serve import Settings, serving
 
@@ -175,7 +177,8 @@ class Device:
         nonce = changed.get("nonce", secrets.token_urlsafe(18))
         created_s = changed.get("created_s", self.site.clock.now_ms() // 1000)
         key_id = changed.get("key_id", self.identity.device_id)
-        base = http_signature.signature_base("POST", "/v1/exchange", digest, created_s, nonce, key_id)
+        method, path = changed.get("method", "POST"), changed.get("path", "/v1/exchange")
+        base = http_signature.signature_base(method, path, digest, created_s, nonce, key_id)
         return {
             "Content-Type": SYNC_TYPE,
             http_signature.CONTENT_DIGEST_HEADER: digest,
@@ -187,6 +190,21 @@ class Device:
         body = request if isinstance(request, bytes) else encode_request(request)
         headers = changed.pop("headers", None) or self.sign(body, **changed)
         return await self.site.send("POST", "/v1/exchange", data=body, headers=headers)
+
+    async def repair(self, request: RepairRequest | bytes, **changed: Any) -> Answer:
+        body = request if isinstance(request, bytes) else encode_repair_request(request)
+        headers = changed.pop("headers", None) or self.sign(body, path="/v1/repair", **changed)
+        return await self.site.send("POST", "/v1/repair", data=body, headers=headers)
+
+    def sign_wake(self, **changed: Any) -> dict[str, str]:
+        signed = self.sign(b"", method="GET", path="/v1/wake", **changed)
+        del signed["Content-Type"]
+        return signed
+
+    def listen(self, **changed: Any) -> Any:
+        """A wake socket, as a context manager."""
+        headers = changed.pop("headers", None) or self.sign_wake()
+        return self.site.http.ws_connect(self.site.url + "/v1/wake", headers=headers, **changed)
 
     async def exchange(self, rows: Sequence[ResultRow] = (), **changed: Any) -> ExchangeResponse:
         answer = await self.post(self.request(rows, **changed))

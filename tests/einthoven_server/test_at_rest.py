@@ -22,6 +22,16 @@ async def test_no_file_of_the_server_holds_what_was_said(
     await device.exchange(rows, annotations=(device.note(1, f"{CANARY} of the device"),))
     path = f"/v1/results/{device.alias}-1-2/annotation"
     assert (await site.send("PUT", path, token=clinician, json={"comment": f"{CANARY} of the clinic"})).status == 200
+    base = f"/v1/patients/{device.identity.patient_id}"
+    note = await site.send("POST", f"{base}/notes", token=clinician, json={"text": f"{CANARY} of the diary"})
+    consent = await site.send(
+        "PUT",
+        f"{base}/documents/consents/research",
+        token=site.admin,
+        data=f'"{CANARY} of the consent"',
+        headers={"Content-Type": "application/json"},
+    )
+    assert (note.status, consent.status) == (201, 200)
     await connection.execute("CHECKPOINT")
     secrets = {
         "a comment": CANARY.encode(),

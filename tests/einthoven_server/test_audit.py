@@ -176,6 +176,42 @@ async def test_every_request_leaves_one_entry_allowed_or_refused(site: Site, con
     ]
 
 
+async def test_notes_and_documents_leave_one_entry_a_request(site: Site, connection: Connection) -> None:
+    patient = await site.new_patient()
+    principal, clinician = await site.new_principal("clinician")
+    before = await entries(site, connection)
+    admin, base = before[0][0], f"/v1/patients/{patient}"
+    note = await site.send("POST", f"{base}/notes", token=clinician, json={"text": "x"})
+    await site.send("GET", f"{base}/notes", token=clinician)
+    await site.send("GET", f"{base}/notes", token=site.admin)
+    await site.send("POST", f"{base}/notes", token=clinician, json={"text": ""})
+    await site.send("DELETE", f"{base}/notes/0-1-999", token=clinician)
+    await site.send("DELETE", f"{base}/notes/{note.json['id']}", token=clinician)
+    for token, body in ((site.admin, "1"), (site.admin, "1"), (site.admin, "{"), (clinician, "2"), (None, "2")):
+        await site.send(
+            "PUT",
+            f"{base}/documents/settings/a",
+            token=token,
+            data=body,
+            headers={"Content-Type": "application/json"},
+        )
+    await site.send("GET", "/v1/documents", token=clinician)
+    assert (await entries(site, connection))[len(before) :] == [
+        (principal, "note.add", patient, "allowed"),
+        (principal, "notes.list", patient, "allowed"),
+        (admin, "notes.list", "", "forbidden"),
+        (principal, "note.add", "", "malformed"),
+        (principal, "note.delete", "", "not_found"),
+        (principal, "note.delete", patient, "allowed"),
+        (admin, "document.put", patient, "allowed"),
+        (admin, "document.put", patient, "allowed"),
+        (admin, "document.put", "", "malformed"),
+        (principal, "document.put", "", "forbidden"),
+        ("-", "document.put", "", "unauthorized"),
+        (principal, "documents.list", "", "allowed"),
+    ]
+
+
 async def test_what_needs_no_patient_leaves_none(site: Site, connection: Connection) -> None:
     for path in ("/livez", "/readyz", "/v1/ca", "/nowhere"):
         await site.send("GET", path)

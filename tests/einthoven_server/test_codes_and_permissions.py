@@ -81,9 +81,28 @@ def test_limits_are_what_the_protocol_says() -> None:
 
 EXPECTED = {
     Role.NOBODY: {"device.enrol"},
-    Role.DEVICE: {"device.exchange"},
-    Role.ADMIN: {"patient.create", "enrolment_code.create", "principal.create", "device.revoke", "fhir.capability"},
-    Role.CLINICIAN: {"results.list", "result.annotate", "fhir.capability", "fhir.read", "fhir.search"},
+    Role.DEVICE: {"device.exchange", "device.repair", "device.wake", "signal.upload"},
+    Role.ADMIN: {
+        "patient.create",
+        "enrolment_code.create",
+        "principal.create",
+        "device.revoke",
+        "document.put",
+        "documents.list",
+        "fhir.capability",
+    },
+    Role.CLINICIAN: {
+        "results.list",
+        "result.annotate",
+        "signal.read",
+        "notes.list",
+        "note.add",
+        "note.delete",
+        "documents.list",
+        "fhir.capability",
+        "fhir.read",
+        "fhir.search",
+    },
 }
 
 

@@ -12,8 +12,11 @@ from einthoven_protocol import digests, hlc
 from einthoven_protocol.codec import encode_result_row
 from einthoven_protocol.messages import (
     AnnotationRow,
+    BucketKind,
     Cursor,
+    Digest,
     ExchangeRequest,
+    Owner,
     Register,
     RejectReason,
     ResultId,
@@ -23,7 +26,10 @@ from einthoven_server.audit.chain import Event
 from einthoven_server.envelope import PatientKey
 from einthoven_server.errors import Conflict
 from einthoven_server.identity.callers import Device
-from einthoven_server.records.ledger import Annotate, Ledger, Push, PushedRow, Settled, row_fault, rows_of
+from einthoven_server.records.books import Books
+from einthoven_server.records.change_store import Held, Patient
+from einthoven_server.records.changes import Annotate, Push, PushedRow, rows_of
+from einthoven_server.records.ledger import Ledger, Settled, row_fault
 
 NOW_MS = STARTED_AT_MS + 10**9
 EVENT = Event(0, "", "", "", "")
@@ -37,6 +43,15 @@ DEVICE = Device(
     revoked=False,
     patient_key=PatientKey("t", "p", 1, bytes(32)),
 )
+
+
+def fresh_ledger(last_hlc: int = 0) -> Ledger:
+    held = Held(patients={"p": Patient((Owner(3, SYNC_KEY),), 0)})
+    return Ledger(Books(shard_epoch=1, commit_seq=0, last_hlc=last_hlc, held=held))
+
+
+def digest_of(ledger: Ledger) -> Digest:
+    return ledger.books.digest(3, BucketKind.RECORDS)
 
 
 def pushed(counter: int, variant: int = 0, fault: RejectReason = RejectReason.NONE) -> PushedRow:
@@ -66,20 +81,20 @@ PUSHES = st.lists(
 @settings(max_examples=300, deadline=None)
 @given(PUSHES)
 def test_any_order_of_pushes_keeps_the_invariants(pushes: list[tuple[int, list[tuple[int, RejectReason]]]]) -> None:
-    ledger = Ledger(shard_epoch=1, commit_seq=0, last_hlc=0)
+    ledger = fresh_ledger()
     accepted: dict[int, PushedRow] = {}
     settled_up_to = 0
     for first, kinds in pushes:
         rows = [pushed(first + place, *kind) for place, kind in enumerate(kinds)]
-        before = (ledger.commit_seq, dict(ledger.digests))
+        before = (ledger.books.commit_seq, digest_of(ledger))
         outcome = ledger.settle(push(*rows))
         if rows and first > settled_up_to + 1:
             assert isinstance(outcome, Conflict)
-            assert (ledger.commit_seq, ledger.digests) == before
+            assert (ledger.books.commit_seq, digest_of(ledger)) == before
             continue
         assert isinstance(outcome, Settled)
         if not rows:
-            assert outcome == (settled_up_to, ())
+            assert outcome == Settled(settled_up_to)
             continue
         verdicts = {verdict.counter: verdict for verdict in outcome.verdicts}
         assert list(verdicts) == sorted(verdicts)
@@ -99,10 +114,10 @@ def test_any_order_of_pushes_keeps_the_invariants(pushes: list[tuple[int, list[t
     expected = digests.EMPTY
     for one in accepted.values():
         expected = digests.add(expected, one.share)
-    assert ledger.digests.get(3, digests.EMPTY) == expected
-    assert [new.result.counter for new in ledger.new_results] == list(accepted)
-    assert [new.commit_seq for new in ledger.new_results] == list(range(1, len(accepted) + 1))
-    kept = {new.result.counter for new in ledger.new_quarantined}
+    assert digest_of(ledger) == expected
+    assert [new.result.counter for new in ledger.books.written.results] == list(accepted)
+    assert [new.commit_seq for new in ledger.books.written.results] == list(range(1, len(accepted) + 1))
+    kept = {new.result.counter for new in ledger.books.written.quarantined}
     assert not kept & set(accepted)
 
 
@@ -115,14 +130,14 @@ def note(value: str, at: int, counter: int = 1, author: str = "d") -> Annotation
 @given(st.lists(st.tuples(st.text("AN", max_size=2), st.integers(1, 4), st.integers(1, 2)), max_size=10), st.randoms())
 def test_annotations_end_the_same_in_any_order(said: list[tuple[str, int, int]], random: Any) -> None:
     def after(order: list[tuple[str, int, int]]) -> tuple[Any, Any]:
-        ledger = Ledger(shard_epoch=1, commit_seq=0, last_hlc=0)
+        ledger = fresh_ledger()
         for one in order:
             assert isinstance(ledger.settle(push(annotations=(note(*one),))), Settled)
         digest = digests.EMPTY
-        for row in ledger.annotations.values():
+        for row in ledger.books.held.annotations.values():
             digest = digests.add(digest, digests.annotation_sum(SYNC_KEY, row))
-        assert ledger.digests.get(3, digests.EMPTY) == digest
-        return ledger.annotations, digest
+        assert digest_of(ledger) == digest
+        return ledger.books.held.annotations, digest
 
     shuffled = list(said)
     random.shuffle(shuffled)
@@ -130,12 +145,12 @@ def test_annotations_end_the_same_in_any_order(said: list[tuple[str, int, int]],
 
 
 def test_a_device_gets_no_echo_of_its_words_but_sees_what_they_became() -> None:
-    ledger = Ledger(shard_epoch=1, commit_seq=0, last_hlc=0)
+    ledger = fresh_ledger()
     mixed = AnnotationRow(target=ResultId(3, 1, 1), author="d", rhythm=Register("N", 9), comment=Register("", 0))
     ledger.settle(push(annotations=(note("A", 5),)))
-    assert ledger.new_annotations[ResultId(3, 1, 1), "d"].origin == (3, 1)
+    assert ledger.books.written.annotations[ResultId(3, 1, 1), "d"].origin == (3, 1)
     ledger.settle(push(annotations=(mixed,)))
-    new = ledger.new_annotations[ResultId(3, 1, 1), "d"]
+    new = ledger.books.written.annotations[ResultId(3, 1, 1), "d"]
     assert (new.row.rhythm.value, new.row.comment.value, new.origin) == ("N", "A", None)
 
 
@@ -145,13 +160,13 @@ def annotate(**changed: Any) -> Annotate:
 
 
 def test_a_clinicians_clock_never_goes_back() -> None:
-    ledger = Ledger(shard_epoch=1, commit_seq=0, last_hlc=hlc.tick(0, NOW_MS + 60_000))
+    ledger = fresh_ledger(hlc.tick(0, NOW_MS + 60_000))
     first = ledger.annotate(annotate(rhythm="A"))
     second = ledger.annotate(annotate(comment="x"))
     assert first.rhythm == second.rhythm
     assert hlc.hlc_ms(first.rhythm.hlc) == NOW_MS + 60_000
     assert second.comment.hlc > first.rhythm.hlc
-    assert [new.commit_seq for new in ledger.new_annotations.values()] == [2]
+    assert [new.commit_seq for new in ledger.books.written.annotations.values()] == [2]
 
 
 def test_a_row_is_checked_by_itself() -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from tests.einthoven_server.site import Answer, Device, ManualClock, Site, running_site
 
+from einthoven_protocol.merge import base_mark
+from einthoven_protocol.messages import AnnotationRow, Capability, Register, ResultId
 from einthoven_server import limits
 
 
@@ -45,7 +47,7 @@ async def test_results_are_listed_in_order_with_everything_the_device_said(
     listed = answer.json["results"]
     assert [result["id"] for result in listed] == [f"{device.alias}-1-{n}" for n in range(1, 6)]
     (row,) = device.rows(1, 1)
-    said = {name: getattr(row, name) for name in row.__struct_fields__}
+    said = {name: getattr(row, name) for name in row.__struct_fields__ if name != "extra"}
     said |= {"model_digest": row.model_digest.hex(), "logits": list(row.logits)}
     assert said.items() <= listed[0].items()
 
@@ -174,3 +176,27 @@ async def test_a_longest_comment_in_the_widest_characters_is_taken(site: Site, d
     path = f"/v1/results/{device.alias}-1-1/annotation"
     text = "🫀" * limits.COMMENT_MAX_CHARS
     assert (await site.send("PUT", path, token=clinician, json={"comment": text})).status == 200
+
+
+async def test_a_lost_write_is_shown_beside_what_won_and_what_was_written_over_as_history(
+    site: Site, clinician: str
+) -> None:
+    patient = await site.new_patient()
+    first, second = await site.new_device(patient), await site.new_device(patient)
+    await first.exchange(first.rows(1, 1), capabilities=Capability.FEED)
+    target = ResultId(first.alias, 1, 1)
+
+    async def say(device: Device, comment: str, hlc: int, base: int) -> None:
+        row = AnnotationRow(target=target, author=patient, rhythm=Register("", 0), comment=Register(comment, hlc))
+        await device.exchange(annotations=(row,), annotation_bases=((0, base),), capabilities=Capability.FEED)
+
+    await say(first, "palpitations", 1 << 16, 0)
+    await say(second, "was running", 2 << 16, 0)  # had not seen it
+    await say(second, "was running, fine now", 3 << 16, base_mark(2 << 16))  # had seen its own
+    (shown,) = (await site.send("GET", f"/v1/patients/{patient}/results", token=clinician)).json["results"]
+    assert [said["comment"] for said in shown["annotations"]] == ["was running, fine now"]
+    said = {"author": patient, "field": "comment"}
+    assert shown["superseded"] == [
+        said | {"value": "palpitations", "written_at_ms": 1, "concurrent": True},
+        said | {"value": "was running", "written_at_ms": 2, "concurrent": False},
+    ]

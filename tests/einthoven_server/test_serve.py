@@ -122,7 +122,7 @@ async def test_stopping_is_graceful_and_leaves_nothing_running(process: Process,
     assert not process.ready_file.exists()
     assert not _workers(process.data / "postgres")
     modes = {path.name: path.stat().st_mode & 0o777 for path in process.data.iterdir()}
-    assert modes.pop("postgres") == 0o700
+    assert (modes.pop("postgres"), modes.pop("signals")) == (0o700, 0o700)
     assert set(modes.values()) == {0o600}
     assert process.data.stat().st_mode & 0o777 == 0o700
 

@@ -19,7 +19,8 @@ from einthoven_server.identity.callers import Device
 from einthoven_server.identity.store import IdentityStore
 from einthoven_server.key_service_file import FileKeyService
 from einthoven_server.patient_keys import PatientKeys
-from einthoven_server.records.ledger import Push
+from einthoven_server.records.change_store_postgres import PostgresChangeStore
+from einthoven_server.records.changes import Push
 from einthoven_server.records.writer import Writer
 
 
@@ -48,7 +49,9 @@ def push(device: Device, nonce: str, actor: str = "device") -> Push:
 async def test_a_full_queue_refuses_and_says_when_to_come_back(
     database: Database, scope: Scope, device: Device
 ) -> None:
-    writer = Writer(database, scope, RefusingLog(database, scope, bytes(32)), ManualClock(), queue_max=2)
+    writer = Writer(
+        PostgresChangeStore(database, scope, RefusingLog(database, scope, bytes(32))), ManualClock(), queue_max=2
+    )
     waiting = [asyncio.create_task(writer.push(push(device, f"nonce-{n}"))) for n in range(2)]
     await asyncio.sleep(0)
     with pytest.raises(Busy, match="waiting") as refused:
@@ -59,7 +62,7 @@ async def test_a_full_queue_refuses_and_says_when_to_come_back(
 
 
 async def test_stopping_finishes_what_was_taken_on(database: Database, scope: Scope, device: Device) -> None:
-    writer = Writer(database, scope, RefusingLog(database, scope, bytes(32)), ManualClock())
+    writer = Writer(PostgresChangeStore(database, scope, RefusingLog(database, scope, bytes(32))), ManualClock())
     waiting = [asyncio.create_task(writer.push(push(device, f"nonce-{n}"))) for n in range(20)]
     await asyncio.sleep(0)
     async with writer.running():
@@ -70,7 +73,7 @@ async def test_stopping_finishes_what_was_taken_on(database: Database, scope: Sc
 async def test_one_that_fails_does_not_take_the_others_with_it(
     database: Database, scope: Scope, device: Device
 ) -> None:
-    writer = Writer(database, scope, RefusingLog(database, scope, bytes(32)), ManualClock())
+    writer = Writer(PostgresChangeStore(database, scope, RefusingLog(database, scope, bytes(32))), ManualClock())
     actors = ["device", "device", "poison", "device"]
     waiting = [asyncio.create_task(writer.push(push(device, f"n-{n}", actor))) for n, actor in enumerate(actors)]
     await asyncio.sleep(0)
@@ -80,7 +83,9 @@ async def test_one_that_fails_does_not_take_the_others_with_it(
 
 
 async def test_a_database_that_is_gone_is_busy_for_all(database: Database, scope: Scope, device: Device) -> None:
-    writer = Writer(database, replace_shard(scope), RefusingLog(database, scope, bytes(32)), ManualClock())
+    writer = Writer(
+        PostgresChangeStore(database, replace_shard(scope), RefusingLog(database, scope, bytes(32))), ManualClock()
+    )
     async with writer.running():
         with pytest.raises(TypeError):  # a shard that is not there: a mistake of ours, told to who waits
             await writer.push(push(device, "nonce"))
@@ -96,7 +101,7 @@ def replace_shard(scope: Scope) -> Scope:
 async def test_a_device_revoked_since_it_was_let_in_is_refused_by_the_transaction(
     database: Database, scope: Scope, device: Device
 ) -> None:
-    writer = Writer(database, scope, RefusingLog(database, scope, bytes(32)), ManualClock())
+    writer = Writer(PostgresChangeStore(database, scope, RefusingLog(database, scope, bytes(32))), ManualClock())
     await database.fetch("UPDATE device SET revoked_at_ms = 1 WHERE tenant = $1", scope.tenant)
     async with writer.running():
         with pytest.raises(Unauthorized) as refused:

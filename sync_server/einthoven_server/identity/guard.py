@@ -1,4 +1,4 @@
-"""Around every operation of every application: who asks, may they, and the audit entry.
+"""Around every operation of every application: who asks, may they, not too often, and the audit entry.
 
 It deliberately reads no stored patient data itself.
 
@@ -6,30 +6,51 @@ Invariants:
     1. Every guarded request leaves exactly one audit entry: with its write, or here. If that can't be written, the
        answer is 503 and carries nothing (fail closed).
     2. A handler runs only if ``permissions.allowed`` says so.
+    3. A device's signature counts once, on whatever address: its nonce is remembered before the handler runs, or by
+       the handler's own write where it says so.
+    4. A device, and a tenant's devices together, are held to their rates once it is sure who sends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from einthoven_protocol.http_signature import SignedParts
 from einthoven_protocol.limits import MAX_REQUEST_BYTES
 from einthoven_server import limits
 from einthoven_server.audit.log import AuditLog
 from einthoven_server.audit.trail import Trail
 from einthoven_server.clock import Clock
-from einthoven_server.errors import Forbidden, RequestRefused, Unauthorized
+from einthoven_server.errors import Forbidden, Malformed, RequestRefused, TooLarge, TooMany, Unauthorized
 from einthoven_server.identity import signatures
 from einthoven_server.identity.callers import Device, Principal
 from einthoven_server.identity.permissions import Operation, Role, allowed
+from einthoven_server.identity.rates import BODY_BYTES, REQUESTS, Cost, Rates
 from einthoven_server.identity.store import IdentityStore
 from einthoven_server.requests import as_refusal, read_body
 
 SYNC_TYPE: Final = "application/vnd.einthoven.sync"
+
+
+class Body(NamedTuple):
+    """What a signed request may carry.
+
+    Attributes:
+        content_type: Its type; ``None`` for no body at all.
+        max_bytes: Its length.
+    """
+
+    content_type: str | None
+    max_bytes: int
+
+
+SYNC_BODY: Final = Body(SYNC_TYPE, MAX_REQUEST_BYTES)
+NO_BODY: Final = Body(None, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +70,22 @@ class SignedRequest:
     nonce_expires_at_ms: int
 
 
+class SignedHead(NamedTuple):
+    """A device's verified request whose body was not read yet.
+
+    Attributes:
+        device: Who sent it.
+        content_digest: The Content-Digest that the signature covers (``http_signature.content_digest``).
+    """
+
+    device: Device
+    content_digest: str
+
+
 AnyoneHandler: TypeAlias = Callable[[web.Request, Trail], Awaitable[web.StreamResponse]]
 PrincipalHandler: TypeAlias = Callable[[web.Request, Principal, Trail], Awaitable[web.StreamResponse]]
 DeviceHandler: TypeAlias = Callable[[web.Request, SignedRequest, Trail], Awaitable[web.StreamResponse]]
+StreamHandler: TypeAlias = Callable[[web.Request, SignedHead, Trail], Awaitable[web.StreamResponse]]
 
 
 class Guard:
@@ -61,12 +95,14 @@ class Guard:
         store: Identities.
         audit: Where entries go.
         clock: Wall time.
+        rates: What devices may ask for in a time.
     """
 
-    def __init__(self, store: IdentityStore, audit: AuditLog, clock: Clock) -> None:
+    def __init__(self, store: IdentityStore, audit: AuditLog, clock: Clock, rates: Rates | None = None) -> None:
         self._store = store
         self._audit = audit
         self._clock = clock
+        self._rates = Rates() if rates is None else rates
 
     def anyone(self, operation: Operation, handler: AnyoneHandler) -> Handler:
         """For operations that need no identity."""
@@ -88,15 +124,82 @@ class Guard:
 
         return self._audited(operation, act)
 
-    def device(self, operation: Operation, handler: DeviceHandler) -> Handler:
-        """For operations of devices, signed."""
+    def device(
+        self,
+        operation: Operation,
+        handler: DeviceHandler,
+        *,
+        body: Body = SYNC_BODY,
+        costs: Sequence[Cost] = (),
+        writes_nonce: bool = False,
+    ) -> Handler:
+        """For operations of devices, signed.
+
+        Args:
+            operation: Which.
+            handler: What does it.
+            body: What the request may carry.
+            costs: What it takes of the sender's rates, beside one request and its bytes.
+            writes_nonce: The handler's own write remembers the nonce, and refuses one that it knows.
+        """
 
         async def act(request: web.Request, trail: Trail) -> web.StreamResponse:
-            signed = await self._signed(request, trail)
+            signed = await self._signed(request, body, trail)
             _require(Role.DEVICE, operation)
+            self._take(signed, costs)
+            if not writes_nonce and not await self._store.remember_nonce(
+                signed.device.alias, signed.nonce, signed.nonce_expires_at_ms
+            ):
+                raise replayed()
             return await handler(request, signed, trail)
 
         return self._audited(operation, act)
+
+    def device_stream(self, operation: Operation, handler: StreamHandler, *, max_bytes: int) -> Handler:
+        """For signed operations that keep what arrives of a body also when the rest of it does not.
+
+        The signature covers the body's digest, so it is verified before a byte of the body is read; that the body has
+        that digest is for the handler to check.
+
+        Args:
+            operation: Which.
+            handler: What does it.
+            max_bytes: Length of the body; it must be declared.
+        """
+
+        async def act(request: web.Request, trail: Trail) -> web.StreamResponse:
+            length = request.content_length or 0
+            if length > max_bytes:
+                raise TooLarge(f"the body is longer than {max_bytes} bytes", "send less at a time")
+            if request.body_exists and request.content_length is None:
+                raise Malformed("the length of the body is not declared", "send Content-Length")
+            parts = signatures.head_of(request.headers)
+            device = await self._signer(request, parts, trail)
+            _require(Role.DEVICE, operation)
+            expires_at_ms = parts.created_s * 1000 + limits.SIGNATURE_AGE_MAX_MS
+            self._take(SignedRequest(device, b"", parts.nonce, expires_at_ms), (Cost(BODY_BYTES, length),))
+            if not await self._store.remember_nonce(device.alias, parts.nonce, expires_at_ms):
+                raise replayed()
+            return await handler(request, SignedHead(device, parts.content_digest), trail)
+
+        return self._audited(operation, act)
+
+    async def enter(self, trail: Trail) -> None:
+        """Write the entry of a request that is about to be answered for hours.
+
+        Raises:
+            Busy: It can't be written.
+        """
+        await self._audit.record(trail.event())
+        trail.written = True
+
+    def _take(self, signed: SignedRequest, costs: Sequence[Cost]) -> None:
+        all_costs = (Cost(REQUESTS, 1), Cost(BODY_BYTES, len(signed.body)), *costs)
+        wait_s = self._rates.take(self._store.tenant, signed.device.device_id, all_costs, self._clock.now_ms())
+        if wait_s:
+            raise TooMany(
+                "this device or its clinic asks too often", f"try again in {wait_s} s", wait_s, "too_many_requests"
+            )
 
     def _audited(
         self, operation: Operation, act: Callable[[web.Request, Trail], Awaitable[web.StreamResponse]]
@@ -126,9 +229,14 @@ class Guard:
             raise refused
         return principal
 
-    async def _signed(self, request: web.Request, trail: Trail) -> SignedRequest:
-        body = await read_body(request, MAX_REQUEST_BYTES, SYNC_TYPE)
+    async def _signed(self, request: web.Request, form: Body, trail: Trail) -> SignedRequest:
+        body = await _read(request, form)
         parts = signatures.parts_of(request.headers, body)
+        device = await self._signer(request, parts, trail)
+        return SignedRequest(device, body, parts.nonce, parts.created_s * 1000 + limits.SIGNATURE_AGE_MAX_MS)
+
+    async def _signer(self, request: web.Request, parts: SignedParts, trail: Trail) -> Device:
+        """Who signed the head of a request."""
         device = await self._store.device(parts.key_id)
         if device is None:
             raise signatures.refused_device()
@@ -138,12 +246,25 @@ class Guard:
         if device.revoked:
             raise revoked()
         signatures.check_fresh(parts, self._clock.now_ms())
-        return SignedRequest(device, body, parts.nonce, parts.created_s * 1000 + limits.SIGNATURE_AGE_MAX_MS)
+        return device
 
 
 def revoked() -> RequestRefused:
     """The answer to a revoked device."""
     return Unauthorized("this device was revoked", "ask the clinic for a new enrolment code", code="device_revoked")
+
+
+def replayed() -> RequestRefused:
+    """The answer to a nonce that was seen before."""
+    return Unauthorized("this request was seen before", "sign anew", code="replayed")
+
+
+async def _read(request: web.Request, form: Body) -> bytes:
+    if form.content_type is not None:
+        return await read_body(request, form.max_bytes, form.content_type)
+    if request.body_exists:
+        raise Malformed("this address takes no body", "send none")
+    return b""
 
 
 def _require(role: Role, operation: Operation) -> None:

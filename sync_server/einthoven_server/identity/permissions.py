@@ -34,8 +34,17 @@ class Operation(StrEnum):
     CREATE_PRINCIPAL = "principal.create"
     REVOKE_DEVICE = "device.revoke"
     EXCHANGE = "device.exchange"
+    REPAIR = "device.repair"
+    WAKE = "device.wake"
+    UPLOAD_SIGNAL = "signal.upload"
+    READ_SIGNAL = "signal.read"
     LIST_RESULTS = "results.list"
     ANNOTATE_RESULT = "result.annotate"
+    LIST_NOTES = "notes.list"
+    ADD_NOTE = "note.add"
+    DELETE_NOTE = "note.delete"
+    PUT_DOCUMENT = "document.put"
+    LIST_DOCUMENTS = "documents.list"
     READ_CAPABILITY = "fhir.capability"
     READ_RESOURCE = "fhir.read"
     SEARCH_RESOURCES = "fhir.search"
@@ -44,13 +53,15 @@ class Operation(StrEnum):
 _ALLOWED: Final = MappingProxyType(
     {
         Role.NOBODY: frozenset({Operation.ENROL}),
-        Role.DEVICE: frozenset({Operation.EXCHANGE}),
+        Role.DEVICE: frozenset({Operation.EXCHANGE, Operation.REPAIR, Operation.WAKE, Operation.UPLOAD_SIGNAL}),
         Role.ADMIN: frozenset(
             {
                 Operation.CREATE_PATIENT,
                 Operation.CREATE_ENROLMENT_CODE,
                 Operation.CREATE_PRINCIPAL,
                 Operation.REVOKE_DEVICE,
+                Operation.PUT_DOCUMENT,
+                Operation.LIST_DOCUMENTS,
                 Operation.READ_CAPABILITY,
             }
         ),
@@ -59,6 +70,11 @@ _ALLOWED: Final = MappingProxyType(
             {
                 Operation.LIST_RESULTS,
                 Operation.ANNOTATE_RESULT,
+                Operation.READ_SIGNAL,
+                Operation.LIST_NOTES,
+                Operation.ADD_NOTE,
+                Operation.DELETE_NOTE,
+                Operation.LIST_DOCUMENTS,
                 Operation.READ_CAPABILITY,
                 Operation.READ_RESOURCE,
                 Operation.SEARCH_RESOURCES,

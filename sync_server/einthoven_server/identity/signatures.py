@@ -26,13 +26,22 @@ def parts_of(headers: Mapping[str, str], body: bytes) -> SignedParts:
     Raises:
         Unauthorized: They are not of the one accepted form, or speak of another body.
     """
-    try:
-        parts = http_signature.parse(headers)
-    except SignatureMalformed as error:
-        raise Unauthorized("the request carries no signature of the accepted form", "sign it (RFC 9421)") from error
+    parts = head_of(headers)
     if not hmac.compare_digest(parts.content_digest, http_signature.content_digest(body)):
         raise Unauthorized("Content-Digest is not that of the body", "sign the body that is sent")
     return parts
+
+
+def head_of(headers: Mapping[str, str]) -> SignedParts:
+    """What the signature headers say; the body may still be on its way.
+
+    Raises:
+        Unauthorized: They are not of the one accepted form.
+    """
+    try:
+        return http_signature.parse(headers)
+    except SignatureMalformed as error:
+        raise Unauthorized("the request carries no signature of the accepted form", "sign it (RFC 9421)") from error
 
 
 def verify(public_key: bytes, message: bytes, signature: bytes) -> bool:

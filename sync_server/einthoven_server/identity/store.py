@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import secrets
 import uuid
+from collections.abc import Sequence
 
 from einthoven_protocol.limits import SYNC_KEY_BYTES
 from einthoven_server import limits
@@ -169,6 +170,36 @@ class IdentityStore:
             revoked=row["revoked_at_ms"] is not None,
             patient_key=key,
         )
+
+    async def remember_nonce(self, alias: int, nonce: str, expires_at_ms: int) -> bool:
+        """Remember a signature's nonce; return whether it was not known.
+
+        Expired ones are removed by whoever calls ``forget_nonces`` now and then.
+        """
+        row = await self._database.fetchrow(
+            "INSERT INTO request_nonce VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING RETURNING nonce",
+            *self._scope,
+            alias,
+            nonce,
+            expires_at_ms,
+        )
+        return row is not None
+
+    async def forget_nonces(self, now_ms: int) -> None:
+        """Remove this tenant's nonces whose signatures would be refused for their age."""
+        await self._database.fetch(
+            "DELETE FROM request_nonce WHERE shard = $1 AND tenant = $2 AND expires_at_ms < $3", *self._scope, now_ms
+        )
+
+    async def revoked_among(self, aliases: Sequence[int]) -> set[int]:
+        """Which of these devices were revoked."""
+        rows = await self._database.fetch(
+            "SELECT device_alias FROM device "
+            "WHERE shard = $1 AND tenant = $2 AND device_alias = ANY($3::int[]) AND revoked_at_ms IS NOT NULL",
+            *self._scope,
+            list(aliases),
+        )
+        return {row["device_alias"] for row in rows}
 
     async def device_patient(self, device_id: str) -> str | None:
         """The patient of a device, if there is such a device."""

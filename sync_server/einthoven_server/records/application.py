@@ -1,35 +1,45 @@
 """The addresses of ``records``: a clinician reads results and says what they think of one.
 
-It deliberately offers no change and no deletion of a result.
+Notes and documents have theirs in ``note_addresses`` and ``document_addresses``. It deliberately offers no change and
+no deletion of a result.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Final, Literal
 
 import msgspec
 from aiohttp import web
 
+from einthoven_protocol import hlc
 from einthoven_protocol.canonical import text_octets
 from einthoven_protocol.errors import ProtocolError
-from einthoven_protocol.messages import AnnotationRow
+from einthoven_protocol.messages import AnnotationRow, Field
 from einthoven_server import limits
 from einthoven_server.audit.trail import Trail
+from einthoven_server.certificates import DocumentSigner
 from einthoven_server.clock import Clock
 from einthoven_server.errors import Malformed, NotFound
 from einthoven_server.identity.callers import Principal
 from einthoven_server.identity.guard import Guard
 from einthoven_server.identity.permissions import Operation
 from einthoven_server.identity.store import IdentityStore
-from einthoven_server.records.ledger import Annotate
+from einthoven_server.patient_keys import PatientKeys
+from einthoven_server.records.changes import Annotate
+from einthoven_server.records.document_addresses import add_documents
+from einthoven_server.records.housekeeping import Housekeeping
+from einthoven_server.records.note_addresses import add_notes
+from einthoven_server.records.paging import page_limit
 from einthoven_server.records.resource_ids import parse_result, result_text
 from einthoven_server.records.store import RecordStore
 from einthoven_server.records.stored_result import StoredResult
+from einthoven_server.records.word_store import Overtaken, WordStore
 from einthoven_server.records.writer import Writer
 from einthoven_server.requests import answers_errors, json_response, path_id, read_json, render_json
 
 STORE: Final = web.AppKey("record_store", RecordStore)
+WORDS: Final = web.AppKey("record_words", WordStore)
 IDENTITIES: Final = web.AppKey("record_identities", IdentityStore)
 WRITER: Final = web.AppKey("record_writer", Writer)
 CLOCK: Final = web.AppKey("record_clock", Clock)
@@ -50,13 +60,15 @@ async def list_results(request: web.Request, principal: Principal, trail: Trail)
     place = parse_result(after) if after is not None else None
     if after is not None and place is None:
         raise Malformed("'after' is no result id", "give one as alias-epoch-counter")
-    limit = _limit(request.query.get("limit", str(limits.RESULTS_PAGE_ROWS)))
+    limit = page_limit(request, limits.RESULTS_PAGE_ROWS, limits.RESULTS_PAGE_MAX_ROWS)
     if not await app[IDENTITIES].has_patient(patient_id):
         raise NotFound("no such patient", "check the id")
     trail.patient = patient_id
     found = await app[STORE].results_of(patient_id, place, limit)
     following = result_text(found[-1].result) if len(found) == limit else None
-    return json_response({"results": [_document(stored) for stored in found], "next": following})
+    overtaken = await app[WORDS].overtaken_of([stored.result for stored in found])
+    shown = [_document(stored, overtaken.get(stored.result, ())) for stored in found]
+    return json_response({"results": shown, "next": following})
 
 
 async def annotate(request: web.Request, principal: Principal, trail: Trail) -> web.Response:
@@ -91,13 +103,7 @@ async def annotate(request: web.Request, principal: Principal, trail: Trail) -> 
     return json_response(_annotation(row))
 
 
-def _limit(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:6]) <= limits.RESULTS_PAGE_MAX_ROWS:
-        raise Malformed(f"'limit' is not 1 to {limits.RESULTS_PAGE_MAX_ROWS}", "give a number in that range")
-    return int(text[:6])
-
-
-def _document(stored: StoredResult) -> dict[str, object]:
+def _document(stored: StoredResult, overtaken: Sequence[Overtaken]) -> dict[str, object]:
     row = stored.row
     return {
         "id": result_text(stored.result),
@@ -119,6 +125,18 @@ def _document(stored: StoredResult) -> dict[str, object]:
         "risk_assessment_id": str(stored.risk_id),
         "observation_id": str(stored.observation_id),
         "annotations": [_annotation(annotation) for annotation in stored.annotations],
+        "superseded": [_superseded(write) for write in overtaken],
+    }
+
+
+def _superseded(write: Overtaken) -> dict[str, object]:
+    row = write.row
+    return {
+        "author": row.author,
+        "field": Field(row.field).name.lower() if row.field in tuple(Field) else str(row.field),
+        "value": row.value,
+        "written_at_ms": hlc.hlc_ms(row.hlc),
+        "concurrent": write.concurrent,
     }
 
 
@@ -132,24 +150,38 @@ def _annotation(row: AnnotationRow) -> dict[str, object]:
 
 
 def make_application(
-    *, store: RecordStore, identities: IdentityStore, writer: Writer, guard: Guard, clock: Clock
+    *,
+    store: RecordStore,
+    words: WordStore,
+    identities: IdentityStore,
+    keys: PatientKeys,
+    writer: Writer,
+    signer: DocumentSigner,
+    housekeeping: Housekeeping,
+    guard: Guard,
+    clock: Clock,
 ) -> web.Application:
-    """The application, to be mounted at /v1; it runs the writer.
+    """The application, to be mounted at /v1; it runs the writer, and keeps house.
 
     Args:
-        store: For reading.
+        store: For reading results.
+        words: For reading what people wrote, and documents.
         identities: Patients and devices.
+        keys: Patients' data keys.
         writer: For writing.
+        signer: Signs documents with the authority's key.
+        housekeeping: What has to be done now and then.
         guard: Authentication, permission, audit.
         clock: Wall time.
     """
 
     async def run_writer(app: web.Application) -> AsyncIterator[None]:
-        async with app[WRITER].running():
+        async with app[WRITER].running(), housekeeping.running():
             yield
 
     app = web.Application(middlewares=[answers_errors(render_json)])
     app[STORE] = store
+    app[WORDS] = words
     app[IDENTITIES] = identities
     app[WRITER] = writer
     app[CLOCK] = clock
@@ -159,5 +191,9 @@ def make_application(
             web.get("/patients/{patient_id}/results", guard.principal(Operation.LIST_RESULTS, list_results)),
             web.put("/results/{result_id}/annotation", guard.principal(Operation.ANNOTATE_RESULT, annotate)),
         ]
+    )
+    add_notes(app, words=words, identities=identities, keys=keys, writer=writer, guard=guard, clock=clock)
+    add_documents(
+        app, words=words, identities=identities, keys=keys, writer=writer, signer=signer, guard=guard, clock=clock
     )
     return app

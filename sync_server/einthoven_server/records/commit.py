@@ -3,292 +3,212 @@
 It deliberately decides nothing but replay and revocation, which only the transaction can know.
 
 Invariants:
-    1. The shard's head is locked first and its commit sequence written last, so that sequences are visible in order.
-    2. A batch is all or nothing, audit entries included.
-    3. Every answer shows the state after the whole batch: feed, cursor and digest belong together.
+    1. A batch is all or nothing, audit entries included.
+    2. Every answer shows the state after the whole batch: feed, cursor and digests belong together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
 
 from einthoven_protocol import digests
-from einthoven_protocol.limits import MAX_ANNOTATIONS_PER_EXCHANGE, SUM_BYTES
-from einthoven_protocol.messages import AnnotationRow, Cursor, Digest, ResultId
-from einthoven_server.audit.chain import Event
-from einthoven_server.audit.log import AuditLog
-from einthoven_server.database import Connection, Scope
+from einthoven_protocol.messages import (
+    AnnotationRow,
+    BucketDigest,
+    BucketKind,
+    Capability,
+    Cursor,
+    Digest,
+    Document,
+    NoteRow,
+    Owner,
+    Tombstone,
+)
 from einthoven_server.errors import RequestRefused, Unauthorized
 from einthoven_server.identity.guard import revoked
-from einthoven_server.records import sealing, statements
-from einthoven_server.records.ledger import Annotate, Ledger, NewResult, Push, Settled
-from einthoven_server.records.resource_ids import Kind, resource_id
-
-Change: TypeAlias = Push | Annotate
+from einthoven_server.records import feed_page
+from einthoven_server.records.books import Books
+from einthoven_server.records.change_store import (
+    SERVER_ALIAS,
+    SERVER_WORDS,
+    ChangeBatch,
+    FedRow,
+    FeedQuestion,
+    NonceUse,
+)
+from einthoven_server.records.changes import (
+    Annotate,
+    Change,
+    Delete,
+    Give,
+    Push,
+    WriteNote,
+    patient_of,
+    writer_of,
+)
+from einthoven_server.records.commits import WHOLE_TENANT, Committed
+from einthoven_server.records.ledger import Ledger, Settled
+from einthoven_server.records.wanted import wanted_by
 
 
 class Pushed(NamedTuple):
-    """The answer to a push."""
+    """The answer to a push.
 
-    settled: Settled
-    annotations: tuple[AnnotationRow, ...]
-    cursor: Cursor
-    digest: Digest
-    more: bool
-
-
-Outcome: TypeAlias = Pushed | AnnotationRow | RequestRefused
-
-
-@dataclass(slots=True)
-class Batch:
-    """One transaction in the making.
-
-    Args:
-        connection: Inside the transaction.
-        scope: Shard and tenant.
-        audit: The tenant's audit log.
+    Attributes:
+        settled: What became of it.
+        fed: A page of the feed, to be opened by the store.
+        cursor: Where the page ends.
+        digest: Of the device's own ``RECORDS``.
+        digests: Of all other buckets that are not empty; none for a device that can't ``FEED``.
+        owners: All, if the device knows another number of them.
+        more: Whether there is more of the feed.
+        rebaseline: Whether tombstones are gone that the device had not read.
     """
 
-    connection: Connection
-    scope: Scope
-    audit: AuditLog
-
-    async def commit(self, changes: Sequence[Change], last_hlc: int, now_ms: int) -> tuple[list[Outcome], int]:
-        """Do everything but the COMMIT.
-
-        Returns:
-            One outcome a change, and the last hybrid logical time given.
-        """
-        pushes = [change for change in changes if isinstance(change, Push)]
-        ledger = await self._lock(last_hlc)
-        barred = await self._barred(pushes, now_ms)
-        await self._load(ledger, changes)
-        decided = [
-            barred.get(id(change)) or (ledger.settle(change) if isinstance(change, Push) else ledger.annotate(change))
-            for change in changes
-        ]
-        await self._write(ledger, changes, decided)
-        outcomes = await self._answers(ledger, changes, decided)
-        await self.connection.execute(
-            "UPDATE shard_head SET commit_seq = $2 WHERE shard = $1", self.scope.shard, ledger.commit_seq
-        )
-        await self.audit.append(self.connection, list(_events(changes, outcomes)))
-        return outcomes, ledger.last_hlc
-
-    async def _lock(self, last_hlc: int) -> Ledger:
-        head = await self.connection.fetchrow(
-            "SELECT shard_epoch, commit_seq FROM shard_head WHERE shard = $1 FOR UPDATE", self.scope.shard
-        )
-        return Ledger(head["shard_epoch"], head["commit_seq"], last_hlc)
-
-    async def _barred(self, pushes: Sequence[Push], now_ms: int) -> dict[int, RequestRefused]:
-        """Replayed and revoked pushes, by identity; remembers the nonces of all."""
-        if not pushes:
-            return {}
-        await self.connection.execute(statements.FORGET_NONCES, self.scope.shard, now_ms)
-        nonces = [(push.device.alias, push.nonce, push.nonce_expires_at_ms) for push in pushes]
-        fresh = {(row[0], row[1]) for row in await self._fetch(statements.REMEMBER_NONCES, *_columns(nonces, 3))}
-        gone = {row[0] for row in await self._fetch(statements.REVOKED, [push.device.alias for push in pushes])}
-        barred: dict[int, RequestRefused] = {}
-        for push in pushes:
-            if (push.device.alias, push.nonce) not in fresh:
-                barred[id(push)] = Unauthorized("this request was seen before", "sign anew", code="replayed")
-            elif push.device.alias in gone:
-                barred[id(push)] = revoked()
-            fresh.discard((push.device.alias, push.nonce))
-        return barred
-
-    async def _load(self, ledger: Ledger, changes: Sequence[Change]) -> None:
-        aliases = sorted({change.device.alias for change in changes})
-        pushes = [change for change in changes if isinstance(change, Push)]
-        runs = sorted({(push.device.alias, push.request.epoch) for push in pushes})
-        for row in await self._fetch(statements.PROGRESS, *_columns(runs, 2)):
-            ledger.acknowledged[row[0], row[1]] = row[2]
-        for row in await self._fetch(statements.DIGESTS, aliases):
-            ledger.digests[row[0]] = Digest(row[1], int.from_bytes(row[2], "big"))
-        again = [
-            (*run, push.rows[0].row.counter, min(push.rows[-1].row.counter, ledger.acknowledged.get(run, 0)))
-            for push in pushes
-            if push.rows and push.rows[0].row.counter <= ledger.acknowledged.get(run := _run(push), 0)
-        ]
-        if again:
-            for row in await self._fetch(statements.STORED_SHARES, *_columns(again, 4)):
-                ledger.shares[ResultId(row[0], row[1], row[2])] = int.from_bytes(row[3], "big")
-            for row in await self._fetch(statements.QUARANTINED, *_columns(again, 4)):
-                ledger.quarantined[ResultId(row[0], row[1], row[2])] = row[3]
-        await self._load_annotations(ledger, changes)
-
-    async def _load_annotations(self, ledger: Ledger, changes: Sequence[Change]) -> None:
-        devices = {change.device.alias: change.device for change in changes}
-        keys = sorted(set(_annotation_keys(changes)))
-        if not keys:
-            return
-        for row in await self._fetch(statements.ANNOTATIONS, *_columns(keys, 4)):
-            target, author = ResultId(row[0], row[1], row[2]), row[3]
-            patient_key = devices[target.device_alias].patient_key
-            ledger.annotations[target, author] = sealing.open_annotation(patient_key, target, author, row[4])
-
-    async def _write(self, ledger: Ledger, changes: Sequence[Change], decided: Sequence[object]) -> None:
-        if ledger.new_results:
-            await self._execute(
-                statements.INSERT_RESULTS, [self._result_columns(new) for new in ledger.new_results], 10
-            )
-        if ledger.new_quarantined:
-            received = changes[0].now_ms
-            rows = [_quarantine_columns(new, received) for new in ledger.new_quarantined]
-            await self._execute(statements.INSERT_QUARANTINED, rows, 8)
-        settled = [
-            push
-            for push, what in zip(changes, decided, strict=True)
-            if isinstance(push, Push) and isinstance(what, Settled)
-        ]
-        seals = [(push.device.alias, *_seal_columns(seal)) for push in settled for seal in push.request.seals]
-        if seals:
-            await self._execute(statements.INSERT_SEALS, seals, 7)
-        if ledger.new_annotations:
-            rows = [_annotation_columns(new) for new in ledger.new_annotations.values()]
-            await self._execute(statements.PUT_ANNOTATIONS, rows, 10)
-        progress = {_run(push): ledger.acknowledged.get(_run(push), 0) for push in settled if push.rows}
-        if progress:
-            await self._execute(statements.PUT_PROGRESS, [(*run, last) for run, last in progress.items()], 3)
-        if ledger.new_results or ledger.new_annotations:
-            rows = [(alias, held.count, _sum(held.total)) for alias, held in ledger.digests.items()]
-            await self._execute(statements.PUT_DIGESTS, rows, 3)
-
-    async def _answers(
-        self, ledger: Ledger, changes: Sequence[Change], decided: Sequence[Settled | AnnotationRow | RequestRefused]
-    ) -> list[Outcome]:
-        asked: list[tuple[int, int, int, int]] = []
-        for place, (change, what) in enumerate(zip(changes, decided, strict=True)):
-            if isinstance(change, Push) and isinstance(what, Settled):
-                asked.append((place, change.device.alias, change.request.epoch, _since(change, ledger)))
-        feeds: dict[int, list[Any]] = {place: [] for place, *_ in asked}
-        if asked:
-            query = statements.FEED
-            for row in await self._fetch(query, *_columns(asked, 4), MAX_ANNOTATIONS_PER_EXCHANGE + 1):
-                feeds[row[0]].append(row)
-        outcomes: list[Outcome] = []
-        for place, (change, what) in enumerate(zip(changes, decided, strict=True)):
-            if not isinstance(what, Settled):
-                outcomes.append(what)
-            elif isinstance(change, Push):
-                outcomes.append(_answer(ledger, change, what, feeds[place]))
-        return outcomes
-
-    def _result_columns(self, new: NewResult) -> tuple[object, ...]:
-        result, device, pushed = new.result, new.device, new.pushed
-        return (
-            result.device_alias,
-            result.epoch,
-            result.counter,
-            device.patient_id,
-            sealing.seal_result(device.patient_key, sealing.RESULTS, result, pushed.canonical),
-            device.patient_key.version,
-            _sum(pushed.share),
-            new.commit_seq,
-            resource_id(self.scope.tenant, result, Kind.RISK),
-            resource_id(self.scope.tenant, result, Kind.OBSERVATION),
-        )
-
-    async def _fetch(self, query: str, *columns: object) -> Sequence[Any]:
-        rows: Sequence[Any] = await self.connection.fetch(query, *self.scope, *columns)
-        return rows
-
-    async def _execute(self, query: str, rows: Sequence[Sequence[object]], width: int) -> None:
-        await self.connection.execute(query, *self.scope, *_columns(rows, width))
+    settled: Settled
+    fed: Sequence[FedRow]
+    cursor: Cursor
+    digest: Digest
+    digests: tuple[BucketDigest, ...]
+    owners: tuple[Owner, ...]
+    more: bool
+    rebaseline: bool
 
 
-def _columns(rows: Iterable[Sequence[object]], width: int) -> list[list[object]]:
-    """Rows to columns, ``width`` of them also where there is no row."""
-    columns = [list(column) for column in zip(*rows, strict=True)]
-    return columns or [[] for _ in range(width)]
+Outcome: TypeAlias = (
+    Pushed | tuple[int, ...] | AnnotationRow | NoteRow | tuple[Tombstone, ...] | Document | RequestRefused
+)
 
 
-def _run(push: Push) -> tuple[int, int]:
-    return push.device.alias, push.request.epoch
+class Done(NamedTuple):
+    """A batch that is written.
+
+    Attributes:
+        outcomes: One a change.
+        committed: What it touched.
+        last_hlc: Last hybrid logical time given.
+    """
+
+    outcomes: list[Outcome]
+    committed: Committed
+    last_hlc: int
 
 
-def _sum(value: int) -> bytes:
-    return value.to_bytes(SUM_BYTES, "big")
-
-
-def _annotation_keys(changes: Iterable[Change]) -> Iterable[tuple[int, int, int, str]]:
+async def commit(batch: ChangeBatch, changes: Sequence[Change], last_hlc: int, now_ms: int) -> Done:
+    """Do everything but the COMMIT."""
+    head = await batch.head()
+    pushes = [change for change in changes if isinstance(change, Push)]
+    fresh = await _fresh(batch, pushes, now_ms)
+    wanted = wanted_by(changes, head.shard_epoch)
+    books = Books(head.shard_epoch, head.commit_seq, last_hlc, await batch.load(wanted))
+    books.sum_server_notes(wanted.server_words.items())
+    ledger = Ledger(books)
+    decided, touched = [], set()
     for change in changes:
-        named = (
-            [(row.target, row.author) for row in change.request.annotations]
-            if isinstance(change, Push)
-            else [(change.target, change.author)]
-        )
-        for target, author in named:
-            yield target.device_alias, target.epoch, target.counter, author
-
-
-def _quarantine_columns(new: NewResult, received_at_ms: int) -> tuple[object, ...]:
-    result, device, pushed = new.result, new.device, new.pushed
-    return (
-        result.device_alias,
-        result.epoch,
-        result.counter,
-        device.patient_id,
-        sealing.seal_result(device.patient_key, sealing.QUARANTINE, result, pushed.canonical),
-        device.patient_key.version,
-        int(pushed.fault),
-        received_at_ms,
+        before = books.commit_seq
+        decided.append(_barred(change, books, fresh) or _decide(ledger, change))
+        if books.commit_seq > before:
+            touched.add((patient_of(change) or WHOLE_TENANT, writer_of(change)))
+    books.written.commit_seq = books.commit_seq
+    books.written.received_at_ms = now_ms
+    await batch.write(books.written)
+    outcomes = await _answers(batch, books, changes, decided)
+    # Refusals are written by the request's guard.
+    await batch.append(
+        [
+            change.event
+            for change, outcome in zip(changes, outcomes, strict=True)
+            if not isinstance(outcome, RequestRefused)
+        ]
     )
+    return Done(outcomes, Committed(head.commit_seq, books.commit_seq, frozenset(touched)), books.last_hlc)
 
 
-def _seal_columns(seal: Any) -> tuple[object, ...]:
-    return (
-        seal.epoch,
-        seal.first_counter,
-        seal.last_counter,
-        seal.results_root,
-        seal.segments_root,
-        seal.signature,
+async def _fresh(batch: ChangeBatch, pushes: Sequence[Push], now_ms: int) -> dict[int, bool]:
+    """Whether each push's nonce is fresh, by the push's identity."""
+    if not pushes:
+        return {}
+    uses = [NonceUse(push.device.alias, push.nonce, push.nonce_expires_at_ms) for push in pushes]
+    return dict(zip(map(id, pushes), await batch.remember(uses, now_ms), strict=True))
+
+
+def _barred(change: Change, books: Books, fresh: dict[int, bool]) -> RequestRefused | None:
+    if not isinstance(change, Push | Give):
+        return None
+    if not fresh.get(id(change), True):
+        return Unauthorized("this request was seen before", "sign anew", code="replayed")
+    return revoked() if change.device.alias in books.held.revoked else None
+
+
+def _decide(ledger: Ledger, change: Change) -> Settled | Outcome:
+    if isinstance(change, Push):
+        return ledger.settle(change)
+    if isinstance(change, Give):
+        return ledger.give(change)
+    if isinstance(change, Annotate):
+        return ledger.annotate(change)
+    if isinstance(change, WriteNote):
+        return ledger.note(change)
+    if isinstance(change, Delete):
+        return ledger.delete(change)
+    return ledger.put_document(change)
+
+
+async def _answers(
+    batch: ChangeBatch, books: Books, changes: Sequence[Change], decided: Sequence[Settled | Outcome]
+) -> list[Outcome]:
+    settled = [
+        (change, what)
+        for change, what in zip(changes, decided, strict=True)
+        if isinstance(change, Push) and isinstance(what, Settled)
+    ]
+    most = feed_page.rows_asked(len(settled))
+    asked = [_question(books, push) for push, _ in settled]
+    found = await batch.feed(asked, most) if asked else []
+    answers = iter(
+        [
+            _answer(books, push, what, feed_page.cut(rows, most, books.commit_seq))
+            for (push, what), rows in zip(settled, found, strict=True)
+        ]
     )
+    return [next(answers) if isinstance(what, Settled) else what for what in decided]
 
 
-def _annotation_columns(new: Any) -> tuple[object, ...]:
-    row, key = new.row, new.device.patient_key
-    return (
-        row.target.device_alias,
-        row.target.epoch,
-        row.target.counter,
-        row.author,
-        new.device.patient_id,
-        sealing.seal_annotation(key, row),
-        key.version,
-        new.commit_seq,
-        *(new.origin or (None, None)),
-    )
-
-
-def _since(push: Push, ledger: Ledger) -> int:
-    """From where the device reads; everything again after the shard began a new history."""
+def _question(books: Books, push: Push) -> FeedQuestion:
     cursor = push.request.cursor
-    return cursor.commit_seq if cursor.shard_epoch == ledger.shard_epoch else 0
+    # Everything again after the shard began a new history.
+    since = cursor.commit_seq if cursor.shard_epoch == books.shard_epoch else 0
+    return FeedQuestion(push.device, push.request.epoch, since, _can_feed(push))
 
 
-def _answer(ledger: Ledger, push: Push, settled: Settled, feed: Sequence[Any]) -> Pushed:
-    page = feed[:MAX_ANNOTATIONS_PER_EXCHANGE]
-    more = len(feed) > len(page)
-    key = push.device.patient_key
+def _answer(books: Books, push: Push, settled: Settled, page: feed_page.Page) -> Pushed:
+    device, request = push.device, push.request
+    patient, feed = books.held.patients[device.patient_id], _can_feed(push)
+    cursor = request.cursor
+    behind = cursor.shard_epoch != books.shard_epoch or cursor.commit_seq < patient.collected_seq
     return Pushed(
         settled=settled,
-        annotations=tuple(
-            sealing.open_annotation(key, ResultId(row[1], row[2], row[3]), row[4], row[5]) for row in page
-        ),
-        cursor=Cursor(ledger.shard_epoch, page[-1][6] if more else ledger.commit_seq),
-        digest=ledger.digests.get(push.device.alias, digests.EMPTY),
-        more=more,
+        fed=page.rows,
+        cursor=Cursor(books.shard_epoch, page.end),
+        digest=books.digest(device.alias, BucketKind.RECORDS),
+        digests=_other_digests(books, device.alias, patient.owners) if feed else (),
+        owners=patient.owners if feed and len(patient.owners) != request.owners_known else (),
+        more=page.more,
+        rebaseline=feed and patient.collected_seq > 0 and behind,
     )
 
 
-def _events(changes: Sequence[Change], outcomes: Sequence[Outcome]) -> Iterable[Event]:
-    """The events of what was done; refusals are written by the request's guard."""
-    for change, outcome in zip(changes, outcomes, strict=True):
-        if not isinstance(outcome, RequestRefused):
-            yield change.event
+def _other_digests(books: Books, reader: int, owners: Sequence[Owner]) -> tuple[BucketDigest, ...]:
+    found = [(SERVER_ALIAS, BucketKind.WORDS, books.digest(reader, SERVER_WORDS))]
+    for owner in owners:
+        found += [(owner.device_alias, kind, books.digest(owner.device_alias, kind)) for kind in BucketKind]
+    return tuple(
+        BucketDigest(alias, kind, digest.count, digest.total)
+        for alias, kind, digest in found
+        if digest != digests.EMPTY and (alias, kind) != (reader, BucketKind.RECORDS)
+    )
+
+
+def _can_feed(push: Push) -> bool:
+    return bool(push.request.capabilities & Capability.FEED)

@@ -1,19 +1,20 @@
 """Ids of a result: as text for people and addresses, as UUIDs where FHIR wants one. Pure.
 
-The wire carries no UUID, because it would cost more than the rest of a row; these are derived (RFC 9562, version 5).
+The wire carries no UUID, because it would cost more than the rest of a row; these are computed, and lead back.
 """
 
 from __future__ import annotations
 
 import re
-import uuid
 from enum import StrEnum
 from typing import Final
 
 from einthoven_protocol import limits
 from einthoven_protocol.messages import ResultId
+from einthoven_protocol.resource_ids import resource_id, result_of
 
-_NAMESPACE: Final = uuid.UUID("1a6f6f0a-7c1e-5c0e-9d0a-6f1906e1c600")
+__all__ = ["Kind", "parse_result", "resource_id", "result_of", "result_text"]
+
 _TEXT: Final = re.compile(r"(0|[1-9][0-9]{0,9})-([1-9][0-9]{0,9})-([1-9][0-9]{0,9})", re.ASCII)
 
 
@@ -22,12 +23,6 @@ class Kind(StrEnum):
 
     RISK = "RiskAssessment"
     OBSERVATION = "Observation"
-
-
-def resource_id(tenant: str, result: ResultId, kind: Kind) -> uuid.UUID:
-    """The FHIR id of a result."""
-    name = f"{tenant}/{result.device_alias}/{result.epoch}/{result.counter}/{kind}"
-    return uuid.uuid5(_NAMESPACE, name)
 
 
 def result_text(result: ResultId) -> str:

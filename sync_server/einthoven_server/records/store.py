@@ -14,14 +14,25 @@ from uuid import UUID
 from einthoven_protocol.messages import AnnotationRow, ResultId
 from einthoven_server.database import Database, Row, Scope
 from einthoven_server.patient_keys import PatientKeys
-from einthoven_server.records.resource_ids import Kind
+from einthoven_server.records.resource_ids import Kind, resource_id, result_of
 from einthoven_server.records.sealing import open_annotation, open_result
 from einthoven_server.records.stored_result import StoredResult
 
 _RESULT = (
-    "SELECT device_alias, epoch, counter, patient_id, row_sealed, risk_id, observation_id FROM result_row "
-    "WHERE shard = $1 AND tenant = $2 AND "
+    "SELECT device_alias, epoch, counter, patient_id, row_sealed FROM result_row WHERE shard = $1 AND tenant = $2 AND "
 )
+# Device by device, so that each is a scan of the primary key that ends at the limit.
+_PAGE = """
+SELECT found.* FROM device CROSS JOIN LATERAL (
+    SELECT device_alias, epoch, counter, patient_id, row_sealed FROM result_row
+    WHERE shard = $1 AND tenant = $2 AND device_alias = device.device_alias
+        AND (epoch, counter) > (CASE WHEN device.device_alias > $4::int THEN 0 ELSE $5::int END,
+                                CASE WHEN device.device_alias > $4::int THEN 0 ELSE $6::int END)
+    ORDER BY epoch, counter LIMIT $7
+) AS found
+WHERE device.shard = $1 AND device.tenant = $2 AND device.patient_id = $3 AND device.device_alias >= $4::int
+ORDER BY found.device_alias, found.epoch, found.counter LIMIT $7
+"""
 _START = ResultId(-1, 0, 0)
 
 
@@ -43,8 +54,7 @@ class RecordStore:
         """Results of a patient in order of identity, those after ``after``."""
         place = after or _START
         rows = await self._database.fetch(
-            _RESULT + "patient_id = $3 AND (device_alias, epoch, counter) > ($4::int, $5::int, $6::int) "
-            "ORDER BY device_alias, epoch, counter LIMIT $7",
+            _PAGE,
             *self._scope,
             patient_id,
             place.device_alias,
@@ -56,20 +66,25 @@ class RecordStore:
 
     async def patient_of(self, result: ResultId) -> str | None:
         """The patient a result is of, if there is such a result."""
-        rows = await self._database.fetch(
+        rows = await self._by_id(result)
+        return str(rows[0]["patient_id"]) if rows else None
+
+    async def by_resource_id(self, kind: Kind, resource: UUID) -> StoredResult | None:
+        """The result with this FHIR id, if there is one."""
+        result = result_of(self._scope.tenant, resource, kind)
+        if result is None:
+            return None
+        opened = await self._opened(await self._by_id(result))
+        return opened[0] if opened else None
+
+    async def _by_id(self, result: ResultId) -> list[Row]:
+        return await self._database.fetch(
             _RESULT + "device_alias = $3 AND epoch = $4 AND counter = $5",
             *self._scope,
             result.device_alias,
             result.epoch,
             result.counter,
         )
-        return str(rows[0]["patient_id"]) if rows else None
-
-    async def by_resource_id(self, kind: Kind, resource: UUID) -> StoredResult | None:
-        """The result with this FHIR id, if there is one."""
-        column = "risk_id" if kind is Kind.RISK else "observation_id"
-        opened = await self._opened(await self._database.fetch(f"{_RESULT}{column} = $3", *self._scope, resource))
-        return opened[0] if opened else None
 
     async def _opened(self, rows: Sequence[Row]) -> list[StoredResult]:
         ids = [ResultId(row["device_alias"], row["epoch"], row["counter"]) for row in rows]
@@ -83,8 +98,8 @@ class RecordStore:
                     patient_id=row["patient_id"],
                     row=open_result(key, result, row["row_sealed"]),
                     annotations=tuple(annotations[result]),
-                    risk_id=row["risk_id"],
-                    observation_id=row["observation_id"],
+                    risk_id=resource_id(self._scope.tenant, result, Kind.RISK),
+                    observation_id=resource_id(self._scope.tenant, result, Kind.OBSERVATION),
                 )
             )
         return opened

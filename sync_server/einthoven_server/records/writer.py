@@ -1,33 +1,49 @@
-"""The one writer of a shard: takes changes off a bounded queue, many a transaction.
+"""The one writer of a shard: takes changes off a bounded queue, in turns, many a transaction.
 
 It deliberately runs one transaction at a time: commit order is the change feed, and one fsync carries many pushes.
 
 Invariants:
     1. A change is answered only after its transaction is durable.
-    2. A full queue refuses at once (503); nothing waits without bound.
+    2. A full queue, and a full share of it (``fair_queue``), refuses at once (503); nothing waits without bound.
     3. A change that makes a batch fail is found by trying each alone; the others are not held up.
-    4. Stopping finishes what was taken on.
+    4. Stopping finishes what was taken on, and takes on nothing more.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Final, TypeVar
 
-from einthoven_protocol.messages import AnnotationRow
+from einthoven_protocol.messages import AnnotationRow, Document, NoteRow, Tombstone
 from einthoven_server import limits
-from einthoven_server.audit.log import AuditLog
 from einthoven_server.clock import Clock
-from einthoven_server.database import Database, Scope
 from einthoven_server.errors import Busy, RequestRefused
-from einthoven_server.records.commit import Batch, Change, Outcome, Pushed
-from einthoven_server.records.ledger import Annotate, Push, rows_of
+from einthoven_server.records.change_store import ChangeStore
+from einthoven_server.records.changes import (
+    Annotate,
+    Change,
+    Delete,
+    Give,
+    Push,
+    PutDocument,
+    WriteNote,
+    key_of,
+    rows_of,
+)
+from einthoven_server.records.commit import Outcome, Pushed, commit
+from einthoven_server.records.commits import Committed
+from einthoven_server.records.fair_queue import FairQueue, Full
 
 _log = logging.getLogger("einthoven_server")
 _Waiting = tuple[Change, "asyncio.Future[Outcome]"]
+_FULL: Final = {
+    Full.QUEUE: "too many changes are waiting",
+    Full.TENANT: "too many changes of this clinic are waiting",
+    Full.CALLER: "too many changes of this sender are waiting",
+}
 T = TypeVar("T")
 
 
@@ -35,27 +51,33 @@ class Writer:
     """Group commit.
 
     Args:
-        database: Where rows go.
-        scope: Shard and tenant.
-        audit: The tenant's audit log.
+        store: Where rows go.
         clock: Wall time.
         queue_max: How many changes may wait.
+        on_commit: Told of every durable batch that wrote something; it must not raise.
     """
 
     def __init__(
         self,
-        database: Database,
-        scope: Scope,
-        audit: AuditLog,
+        store: ChangeStore,
         clock: Clock,
         queue_max: int = limits.WRITER_QUEUE_MAX,
+        on_commit: Callable[[Committed], None] | None = None,
     ) -> None:
-        self._database = database
-        self._scope = scope
-        self._audit = audit
+        self._store = store
         self._clock = clock
-        self._queue: asyncio.Queue[_Waiting | None] = asyncio.Queue(queue_max)
+        self._queue: FairQueue[_Waiting] = FairQueue(queue_max)
+        self._arrived = asyncio.Event()
+        self._stopping = False
+        self._under_way = 0
+        self._on_commit = on_commit
+        self.queue_max = queue_max
         self._last_hlc = 0
+
+    @property
+    def waiting(self) -> int:
+        """Changes that wait for their commit, those of the batch under way among them."""
+        return len(self._queue) + self._under_way
 
     async def push(self, change: Push) -> Pushed:
         """Write a device's push; durable on return.
@@ -65,6 +87,14 @@ class Writer:
         """
         return await self._submit(change, Pushed)
 
+    async def give(self, change: Give) -> tuple[int, ...]:
+        """Write what a device gives back; a ``VerdictCode`` for each row, durable on return.
+
+        Raises:
+            RequestRefused: Queue full, revoked, or no database.
+        """
+        return await self._submit(change, tuple)
+
     async def annotate(self, change: Annotate) -> AnnotationRow:
         """Write a clinician's words; durable on return.
 
@@ -73,12 +103,38 @@ class Writer:
         """
         return await self._submit(change, AnnotationRow)
 
+    async def note(self, change: WriteNote) -> NoteRow:
+        """Write a note of somebody at the console; durable on return.
+
+        Raises:
+            RequestRefused: Queue full, or no database.
+        """
+        return await self._submit(change, NoteRow)
+
+    async def delete(self, change: Delete) -> tuple[Tombstone, ...]:
+        """Remove rows, whoever wrote them; return those that were there. Durable on return.
+
+        Raises:
+            RequestRefused: Queue full, or no database.
+        """
+        return await self._submit(change, tuple)
+
+    async def put_document(self, change: PutDocument) -> Document:
+        """Put the next version of a document; durable on return.
+
+        Raises:
+            RequestRefused: Not the next version (``version_conflict``), queue full, or no database.
+        """
+        return await self._submit(change, Document)
+
     async def _submit(self, change: Change, kind: type[T]) -> T:
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        try:
-            self._queue.put_nowait((change, future))
-        except asyncio.QueueFull as error:
-            raise Busy("too many changes are waiting", "try again later", limits.BUSY_RETRY_AFTER_S) from error
+        if self._stopping:
+            raise Busy("the server stops", "try again later", limits.BUSY_RETRY_AFTER_S)
+        full = self._queue.put(*_sender(change), (change, future))
+        if full is not None:
+            raise Busy(_FULL[full], "try again later", limits.BUSY_RETRY_AFTER_S)
+        self._arrived.set()
         outcome = await future
         if isinstance(outcome, RequestRefused):
             raise outcome
@@ -89,37 +145,35 @@ class Writer:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Write until the block ends, then finish what waits."""
+        self._stopping = False
         task = asyncio.create_task(self._run())
         try:
             yield
         finally:
-            await self._queue.put(None)
+            self._stopping = True
+            self._arrived.set()
             await task
 
     async def _run(self) -> None:
-        stopping = False
-        while not stopping:
-            first = await self._queue.get()
-            if first is None:
-                return
-            batch = [first]
-            while len(batch) < limits.COMMIT_BATCH_MAX_CHANGES and not self._queue.empty():
-                following = self._queue.get_nowait()
-                if following is None:
-                    stopping = True
-                    break
-                batch.append(following)
+        while self._queue or not self._stopping:
+            if not self._queue:
+                self._arrived.clear()
+                await self._arrived.wait()
+                continue
+            batch = [self._queue.take()]
+            while self._queue and len(batch) < limits.COMMIT_BATCH_MAX_CHANGES:
+                batch.append(self._queue.take())
                 if rows_of(change for change, _ in batch) >= limits.COMMIT_BATCH_MAX_ROWS:
                     break
+            self._under_way = len(batch)
             await self._commit(batch)
+            self._under_way = 0
 
     async def _commit(self, batch: Sequence[_Waiting]) -> None:
+        changes = [change for change, _ in batch]
         try:
-            changes = [change for change, _ in batch]
-            outcomes, self._last_hlc = await self._database.transact(
-                lambda connection: Batch(connection, self._scope, self._audit).commit(
-                    changes, self._last_hlc, self._clock.now_ms()
-                )
+            done = await self._store.commit(
+                lambda transaction: commit(transaction, changes, self._last_hlc, self._clock.now_ms())
             )
         except Exception as error:  # noqa: BLE001  # handed to whoever waits; the writer itself must go on
             if len(batch) == 1 or isinstance(error, RequestRefused):
@@ -130,9 +184,19 @@ class Writer:
             for waiting in batch:
                 await self._commit([waiting])
         else:
-            for (_, future), outcome in zip(batch, outcomes, strict=True):
+            self._last_hlc = done.last_hlc
+            for (_, future), outcome in zip(batch, done.outcomes, strict=True):
                 if not future.done():
                     future.set_result(outcome)
+            if self._on_commit is not None and done.committed.touched:
+                self._on_commit(done.committed)
+
+
+def _sender(change: Change) -> tuple[str, str]:
+    """Whose share of the queue a change takes: (tenant, device or person)."""
+    key = key_of(change)
+    sender = str(change.device.alias) if isinstance(change, Push | Give) else change.event.actor
+    return "" if key is None else key.tenant, sender
 
 
 def _fail(future: asyncio.Future[Outcome], error: Exception) -> None:

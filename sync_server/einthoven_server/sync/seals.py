@@ -20,25 +20,26 @@ from einthoven_server.identity.signatures import verify
 
 
 def sealed_counters(
-    device: Device, epoch: int, seals: Sequence[Seal], first: int, canonical: Sequence[bytes]
-) -> frozenset[int]:
+    device: Device, epoch: int, seals: Sequence[Seal], counters: Sequence[int], canonical: Sequence[bytes]
+) -> set[int]:
     """Counters that a good seal covers.
 
     Args:
         device: Who pushed.
         epoch: Epoch of the push.
         seals: Its seals.
-        first: Counter of the first row.
-        canonical: Canonical bytes of the rows, contiguous from ``first``.
+        counters: Counters of the rows, ascending.
+        canonical: Canonical bytes of the rows.
     """
+    places = {counter: place for place, counter in enumerate(counters)}
     sealed: set[int] = set()
     for seal in seals:
-        begin, end = seal.first_counter - first, seal.last_counter - first + 1
-        if seal.epoch != epoch or not 0 <= begin < end <= len(canonical):
+        begin, length = places.get(seal.first_counter), seal.last_counter - seal.first_counter + 1
+        if seal.epoch != epoch or begin is None or places.get(seal.last_counter) != begin + length - 1:
             continue
-        if merkle.tree_hash(canonical[begin:end]) == seal.results_root and _signed(device, seal):
+        if merkle.tree_hash(canonical[begin : begin + length]) == seal.results_root and _signed(device, seal):
             sealed.update(range(seal.first_counter, seal.last_counter + 1))
-    return frozenset(sealed)
+    return sealed
 
 
 def _signed(device: Device, seal: Seal) -> bool:

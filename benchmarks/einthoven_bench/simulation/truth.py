@@ -1,0 +1,210 @@
+"""What really happened, as nobody in the simulated world knows it: who wrote what, and what was promised to whom.
+
+Rules, of which ``judging`` holds the end of a history to each:
+    T1. What a server acknowledged to a device, and has in the history that survived its fail-overs, it holds exactly
+        once by what it says, unless somebody had it deleted.
+    T2. What a device holds at the end, and did not give up as refused, the server holds exactly once. So a row is lost
+        only if no server acknowledged it in the history that survived, and every device that had it was destroyed or
+        turned back to before it was written.
+    T3. Words that were said on a device stand on the server at the end, or are kept there as overtaken, or were
+        deleted, refused by name, or said anew on the same device before they were acknowledged; unless the device was
+        destroyed, turned back or enrolled anew before they were acknowledged in the history that survived.
+
+It deliberately reads no store: it hears what passed between an app and its store, and between app and server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from einthoven.results import RiskTier
+from einthoven_bench.simulation.content import note_serial, serial_of
+from einthoven_protocol.messages import (
+    AnnotationRow,
+    Cursor,
+    ExchangeRequest,
+    ExchangeResponse,
+    NoteRow,
+    ResultId,
+    ResultRow,
+    RowKind,
+    VerdictCode,
+)
+
+_HELD = (VerdictCode.ACCEPTED, VerdictCode.DUPLICATE)
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """An acknowledgement that a device took over.
+
+    Attributes:
+        alias: Of the device.
+        serial: What was acknowledged.
+        head: Where the server stood.
+    """
+
+    alias: int
+    serial: int
+    head: Cursor
+
+
+@dataclass(slots=True)
+class Words:
+    """A comment that was said on a device.
+
+    Attributes:
+        device: On which.
+        life: Which life of that device's files: it ends when they are turned back or gone.
+        name: Of the row, as it was said.
+        hlc: When it was said, as its register says.
+        replaced: Whether it was said anew there.
+    """
+
+    device: int
+    life: int
+    name: tuple[ResultId, str]
+    hlc: int
+    replaced: bool = False
+
+
+@dataclass(slots=True)
+class Truth:
+    """Everything.
+
+    Attributes:
+        serials: Given so far; results, notes and comments share them.
+        requests: Given so far, to requests.
+        results: Promises on results.
+        notes: On notes.
+        comments: On comments.
+        deletions: On deletions of notes.
+        note_names: Serials of notes that somebody deletes, by identity.
+        words: Comments by serial.
+        urgent: Serials of urgent results.
+        written_notes: By serial, the device that wrote them.
+        deleted_targets: Results that somebody had deleted.
+        deleted_serials: Results and notes that may be gone because of it.
+        taken_back: Up to when words under a name were deleted.
+        ahead: Urgent results that went ahead, or in their turn, with an answer that was taken over.
+        not_ahead: Urgent results that stayed behind in a request in which they could have gone ahead.
+        repairs: Requests to compare a bucket.
+        forks: At each fail-over: the shard epoch before it, and how far the replica had got.
+    """
+
+    serials: int = 0
+    requests: int = 0
+    results: list[Promise] = field(default_factory=list)
+    notes: list[Promise] = field(default_factory=list)
+    comments: list[Promise] = field(default_factory=list)
+    deletions: list[Promise] = field(default_factory=list)
+    note_names: dict[ResultId, int] = field(default_factory=dict)
+    words: dict[int, Words] = field(default_factory=dict)
+    urgent: set[int] = field(default_factory=set)
+    written_notes: dict[int, int] = field(default_factory=dict)
+    deleted_targets: set[ResultId] = field(default_factory=set)
+    deleted_serials: set[int] = field(default_factory=set)
+    taken_back: dict[tuple[ResultId, str], int] = field(default_factory=dict)
+    ahead: set[int] = field(default_factory=set)
+    not_ahead: set[int] = field(default_factory=set)
+    repairs: int = 0
+    forks: list[Cursor] = field(default_factory=list)
+
+    def next_serial(self) -> int:
+        """One that nothing has yet."""
+        self.serials += 1
+        return self.serials
+
+    def next_request(self) -> int:
+        """A number that no request has yet."""
+        self.requests += 1
+        return self.requests
+
+    def survives(self, promise: Promise) -> bool:
+        """Whether the server that made it still has the history in which it did."""
+        return all(
+            promise.head.commit_seq <= kept.commit_seq
+            for kept in self.forks
+            if promise.head.shard_epoch <= kept.shard_epoch
+        )
+
+    def took_over(self, request: ExchangeRequest, response: ExchangeResponse, head: Cursor) -> None:
+        """A device took over an answer."""
+        alias = request.device_alias
+        self.ahead |= urgent_of(request.alerts) | urgent_of(request.results)
+        verdicts = {verdict.counter: verdict.code for verdict in response.verdicts}
+        for row in request.results:
+            if row.counter <= response.acknowledged and verdicts.get(row.counter, VerdictCode.ACCEPTED) in _HELD:
+                self.results.append(Promise(alias, serial_of(row), head))
+        refused = {
+            (verdict.kind, verdict.device_alias, verdict.epoch, verdict.counter, verdict.author)
+            for verdict in response.refused
+        }
+        for note in request.notes:
+            name = (RowKind.NOTE, alias, note.epoch, note.counter, "")
+            if note.text and note.counter <= response.notes_acknowledged and name not in refused:
+                self.notes.append(Promise(alias, note_serial(note), head))
+        for deletion in request.deletions:
+            place = ResultId(deletion.device_alias, deletion.epoch, deletion.counter)
+            name = (deletion.kind, *msgspec.structs.astuple(place), deletion.author)
+            if deletion.kind == RowKind.NOTE and name not in refused and place in self.note_names:
+                self.deletions.append(Promise(alias, self.note_names[place], head))
+        for words in request.annotations:
+            target = words.target
+            name = (RowKind.ANNOTATION, target.device_alias, target.epoch, target.counter, words.author)
+            if name not in refused:
+                self.comments += [Promise(alias, serial, head) for serial in comment_serials([words])]
+
+    def leaves(self, request: ExchangeRequest, waiting: Sequence[ResultRow], most: int) -> None:
+        """A request leaves a device that may send so many alerts, with these results of its epoch waiting."""
+        urgent = sorted((row.counter, serial_of(row)) for row in waiting if row.tier == RiskTier.URGENT)
+        due = [serial for _, serial in urgent if serial not in self.ahead][:most]
+        self.not_ahead |= set(due) - urgent_of(request.alerts) - urgent_of(request.results)
+
+    def took_back_note(self, note: NoteRow) -> None:
+        """Somebody deletes a note."""
+        self.deleted_serials.add(note_serial(note))
+        self.note_names[ResultId(note.device_alias, note.epoch, note.counter)] = note_serial(note)
+
+    def took_back_words(self, row: AnnotationRow) -> None:
+        """Somebody deletes these words, and all under that name that are not later, whether or not they were seen."""
+        name, until = (row.target, row.author), max(row.rhythm.hlc, row.comment.hlc)
+        self.taken_back[name] = max(until, self.taken_back.get(name, 0))
+
+    def may_be_gone(self, serial: int) -> bool:
+        """Whether somebody had this comment deleted, or its result."""
+        words = self.words.get(serial)
+        if words is None:
+            return serial in self.deleted_serials
+        return words.name[0] in self.deleted_targets or words.hlc <= self.taken_back.get(words.name, -1)
+
+    def is_of_a_lost_history(self, cursor: Cursor) -> bool:
+        """Whether the server failed over since, and the device does not know it yet."""
+        return any(cursor.shard_epoch <= kept.shard_epoch for kept in self.forks)
+
+    def failed_over(self, kept: Cursor) -> None:
+        """The server goes on from there; what went ahead does so again."""
+        self.forks.append(kept)
+        self.ahead.clear()
+
+    def said(self, device: int, life: int, row: AnnotationRow) -> None:
+        """Somebody said something on a device."""
+        (serial,) = comment_serials([row])
+        name = (row.target, row.author)
+        for words in self.words.values():
+            if (words.device, words.life, words.name) == (device, life, name):
+                words.replaced = True
+        self.words[serial] = Words(device, life, name, row.comment.hlc)
+
+
+def comment_serials(rows: Iterable[AnnotationRow]) -> list[int]:
+    """Which comments these are; rows without one left out."""
+    return [int(row.comment.value.rpartition(" ")[2]) for row in rows if row.comment.value.startswith("comment ")]
+
+
+def urgent_of(rows: Sequence[ResultRow]) -> set[int]:
+    """Serials of urgent results."""
+    return {serial_of(row) for row in rows if row.tier == RiskTier.URGENT}

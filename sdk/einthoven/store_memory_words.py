@@ -1,0 +1,305 @@
+"""Annotations, notes and deletions of ``MemoryStore``, as they are written and as an exchange settles them.
+
+The oracle of ``sqlcipher_words`` and ``sqlcipher_notes``.
+
+Invariants:
+    1. An annotation that is deleted and not yet gone is among those known and not among the local ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from einthoven.store_events import ForkReason
+from einthoven.store_memory_books import AnnotationName, Books, KeptNote, OwnNote, Place
+from einthoven.store_memory_buckets import holds_note
+from einthoven.store_rules import Draw
+from einthoven.store_rules_feed import (
+    DeletionState,
+    Known,
+    Shown,
+    annotation_name,
+    feeds,
+    next_bases,
+    next_note_counter,
+    no_such_row,
+    note_name,
+    note_row_bytes,
+    refused_names,
+    said,
+    without_text,
+)
+from einthoven_protocol.merge import merge_annotation
+from einthoven_protocol.messages import (
+    AnnotationRow,
+    AnnotationVerdict,
+    ExchangeRequest,
+    ExchangeResponse,
+    NoteRow,
+    RejectReason,
+    ResultId,
+    RowKind,
+    Tombstone,
+)
+
+
+def put_local_annotation(books: Books, row: AnnotationRow) -> AnnotationRow:
+    """Merge a row of this device's own making into the local one; return the merged row."""
+    name = (row.target, row.author)
+    before = books.local.get(name)
+    known = None if is_deleted(books, name) else books.known.get(name)
+    merged = merged_with(before, row)
+    books.bases[name] = next_bases(books.bases.get(name, (0, 0)), before, known, merged)
+    books.own.add(name)
+    set_local(books, name, merged)
+    return merged
+
+
+def set_local(books: Books, name: AnnotationName, row: AnnotationRow) -> None:
+    """Change the local annotation; one that changed, or is known to be held, is no refused one any more (R12)."""
+    if books.local.get(name) != row or books.known.get(name) == row:
+        books.refused_words.pop(name, None)
+    books.local[name] = row
+
+
+def learn(books: Books, row: AnnotationRow) -> None:
+    """R3."""
+    name = (row.target, row.author)
+    books.known[name] = known = merged_with(books.known.get(name), row)
+    if not is_deleted(books, name):
+        set_local(books, name, merged_with(books.local.get(name), known))
+
+
+def take_pushed(books: Books, request: ExchangeRequest, response: ExchangeResponse) -> None:
+    """R3 and R12: pushed annotations are held as they are, or refused."""
+    refused = refused_names(response)
+    for row in request.annotations:
+        name = (row.target, row.author)
+        reason = refused.get(annotation_name(*name))
+        if reason is None:
+            learn(books, row)
+        elif name in books.own and name in books.local and said(row, books.local[name]):
+            books.refused_words[name] = reason
+
+
+def forget_annotation(books: Books, name: AnnotationName) -> None:
+    """Leave nothing of an annotation."""
+    for held in (books.local, books.known, books.bases, books.refused_words):
+        held.pop(name, None)
+    books.own.discard(name)
+    books.deletions.pop(annotation_name(*name), None)
+
+
+def is_deleted(books: Books, name: AnnotationName) -> bool:
+    """Whether its deletion waits."""
+    return books.deletions.get(annotation_name(*name)) == DeletionState.WAITS
+
+
+def add_note(books: Books, author: str, text: str, at_ms: int) -> NoteRow:
+    """Keep a note under the next counter."""
+    counter = next_note_counter(books.notes_given.get(books.epoch, 0))
+    row = NoteRow(device_alias=0, epoch=books.epoch, counter=counter, author=author, at_ms=at_ms, text=text)
+    note_row_bytes(row)
+    books.notes_given[books.epoch] = counter
+    books.own_notes[books.epoch, counter] = OwnNote(row)
+    return books.signed(row)
+
+
+def listed_notes(books: Books, first_ms: int, last_ms: int, limit: int) -> list[NoteRow]:
+    """Notes that are not deleted, in order."""
+    found = [books.signed(note.row) for note in books.own_notes.values() if note.shown is Shown.LISTED]
+    here = {(row.device_alias, row.epoch, row.counter) for row in found}
+    found += [kept.row for name, kept in books.notes.items() if not kept.hidden and name not in here]
+    found = [row for row in found if first_ms <= row.at_ms <= last_ms]
+    return sorted(found, key=lambda row: (row.at_ms, row.device_alias, row.epoch, row.counter))[:limit]
+
+
+def delete(books: Books, row: Tombstone) -> None:
+    """R15.
+
+    Raises:
+        InputError: There is no such row here.
+    """
+    if row.kind == RowKind.ANNOTATION:
+        _delete_annotation(books, row)
+    elif row.kind == RowKind.NOTE and not row.author:
+        _delete_note(books, row)
+    else:
+        raise no_such_row()
+
+
+def _delete_annotation(books: Books, row: Tombstone) -> None:
+    name = (ResultId(row.device_alias, row.epoch, row.counter), row.author)
+    if name not in books.own or name not in books.local:
+        raise no_such_row()
+    known = books.known.get(name)
+    forget_annotation(books, name)
+    if known is not None:
+        books.known[name] = known
+    elif books.waits(name[0]):
+        return
+    books.deletions[row] = DeletionState.WAITS
+
+
+def _delete_note(books: Books, row: Tombstone) -> None:
+    place, name = (row.epoch, row.counter), (row.device_alias, row.epoch, row.counter)
+    own, kept = books.own_notes.get(place), books.notes.get(name)
+    if row.device_alias == books.own_alias and own is not None and own.shown is Shown.LISTED:
+        books.own_notes[place] = replace(own, shown=Shown.DELETED)
+        if name in books.notes:
+            books.notes[name] = replace(books.notes[name], hidden=True)
+    elif kept is not None and kept.known is Known.FORMER:
+        del books.notes[name]
+        return
+    elif row.device_alias == books.own_alias and kept is not None and not kept.hidden and own is None:
+        books.notes[name] = replace(kept, hidden=True)
+    else:
+        raise no_such_row()
+    books.deletions[row] = DeletionState.WAITS
+
+
+def sendable_deletions(books: Books) -> list[Tombstone]:
+    """R15: those that need not wait for anything else."""
+    return [row for row, state in sorted(books.deletions.items()) if state == 0 and not _held_back(books, row)]
+
+
+def _held_back(books: Books, row: Tombstone) -> bool:
+    if row.kind == RowKind.ANNOTATION:
+        return books.waits(ResultId(row.device_alias, row.epoch, row.counter))
+    place = (row.epoch, row.counter)
+    return place in books.own_notes and row.counter > books.notes_acknowledged.get(row.epoch, 0)
+
+
+def settle_deletions(books: Books, request: ExchangeRequest, response: ExchangeResponse) -> None:
+    """R15: what became of pushed deletions."""
+    refused = refused_names(response)
+    for row in request.deletions:
+        if books.deletions.get(row) != DeletionState.WAITS:
+            continue
+        reason = refused.get(row)
+        if row.kind == RowKind.ANNOTATION:
+            _settle_annotation(books, row, reason)
+        else:
+            _settle_note(books, row, reason)
+
+
+def _settle_annotation(books: Books, row: Tombstone, reason: int | None) -> None:
+    name = (ResultId(row.device_alias, row.epoch, row.counter), row.author)
+    del books.deletions[row]
+    if reason is None:
+        books.known.pop(name, None)
+        return
+    books.deletions[row] = reason
+    if name in books.known:
+        books.own.add(name)
+        set_local(books, name, merged_with(books.local.get(name), books.known[name]))
+
+
+def _settle_note(books: Books, row: Tombstone, reason: int | None) -> None:
+    place, name = (row.epoch, row.counter), (row.device_alias, row.epoch, row.counter)
+    books.deletions[row] = DeletionState.DONE if reason is None else reason
+    own = books.own_notes.get(place)
+    if reason is None:
+        books.notes.pop(name, None)
+        if own is not None:
+            books.own_notes[place] = OwnNote(without_text(own.row), Shown.GONE)
+        return
+    if own is not None and own.shown is Shown.DELETED:
+        books.own_notes[place] = replace(own, shown=Shown.LISTED)
+    if name in books.notes:
+        books.notes[name] = replace(books.notes[name], hidden=False)
+
+
+def settle_notes(books: Books, request: ExchangeRequest, response: ExchangeResponse, draw: Draw, at_ms: int) -> None:
+    """R13."""
+    epoch = request.epoch
+    mark = books.notes_acknowledged.get(epoch, 0)
+    if request.notes:
+        if request.notes[0].counter > mark + 1:
+            return
+        again = _pass_notes(books, request, response, mark)
+        reason = ForkReason.COUNTER_REUSED
+    else:
+        again = _pass_hole(books, response, epoch, mark) if feeds(response.capabilities) else []
+        reason = ForkReason.SERVER_BEHIND
+    if again and epoch == books.epoch:
+        books.fork(reason, draw, at_ms)
+    for place in again:
+        _give_note_again(books, place)
+
+
+def _pass_hole(books: Books, response: ExchangeResponse, epoch: int, mark: int) -> list[Place]:
+    """R8; return the notes that are to be given again."""
+    waiting = books.waiting_notes(epoch)
+    if not waiting or waiting[0].counter == mark + 1 or response.notes_acknowledged < mark:
+        return []
+    end_of_hole = waiting[0].counter - 1
+    books.notes_acknowledged[epoch] = min(response.notes_acknowledged, end_of_hole)
+    return [] if response.notes_acknowledged >= end_of_hole else [(row.epoch, row.counter) for row in waiting]
+
+
+def _pass_notes(books: Books, request: ExchangeRequest, response: ExchangeResponse, mark: int) -> list[Place]:
+    """Decide the fate of every pushed note that the mark passes; return those that are to be given again."""
+    epoch, refused, again = request.epoch, refused_names(response), []
+    last = min(response.notes_acknowledged, request.notes[-1].counter, books.notes_given.get(epoch, 0))
+    for counter in range(mark + 1, last + 1):
+        place, name = (epoch, counter), (request.device_alias, epoch, counter)
+        note = books.own_notes.get(place)
+        if note is None:
+            continue
+        reason = refused.get(note_name(*name))
+        if reason is None:
+            books.notes.pop(name, None)
+        elif note.shown is Shown.LISTED and reason == RejectReason.CONFLICTS_WITH_STORED:
+            again.append(place)
+        elif note.shown is Shown.LISTED:
+            books.own_notes[place] = replace(note, refused=reason)
+        else:
+            if note.row.text or reason != RejectReason.CONFLICTS_WITH_STORED:
+                books.deletions.pop(note_name(*name), None)
+            books.own_notes[place] = OwnNote(without_text(note.row), Shown.GONE)
+    books.notes_acknowledged[epoch] = max(mark, last)
+    return again
+
+
+def _give_note_again(books: Books, place: Place) -> None:
+    note = books.own_notes.pop(place)
+    if note.shown is Shown.LISTED:
+        add_note(books, note.row.author, note.row.text, note.row.at_ms)
+    else:
+        books.deletions.pop(note_name(books.own_alias, *place), None)
+
+
+def hear_note(books: Books, row: NoteRow) -> None:
+    """R13: keep a note that came down."""
+    name, place = (row.device_alias, row.epoch, row.counter), (row.epoch, row.counter)
+    if row.device_alias != books.own_alias:
+        books.notes[name] = KeptNote(row)
+        return
+    if holds_note(books, place):
+        return
+    own = books.own_notes.get(place)
+    hidden = note_name(*name) in books.deletions and books.deletions[note_name(*name)] <= 0
+    hidden = hidden or (own is not None and own.shown is not Shown.LISTED)
+    if hidden:
+        books.deletions[note_name(*name)] = DeletionState.WAITS
+    books.notes[name] = KeptNote(row, hidden=hidden)
+
+
+def refused_words(books: Books) -> tuple[AnnotationVerdict, ...]:
+    """Annotations, notes and deletions that the server refused."""
+    names = [(annotation_name(*name), reason) for name, reason in books.refused_words.items()]
+    names += [(note_name(books.own_alias, *place), note.refused) for place, note in books.own_notes.items()]
+    names += list(books.deletions.items())
+    return tuple(
+        sorted(
+            AnnotationVerdict(name.kind, name.device_alias, name.epoch, name.counter, name.author, reason)
+            for name, reason in names
+            if reason > 0
+        )
+    )
+
+
+def merged_with(mine: AnnotationRow | None, theirs: AnnotationRow) -> AnnotationRow:
+    """Both, or the other one where there is none yet."""
+    return theirs if mine is None else merge_annotation(mine, theirs)

@@ -1,0 +1,75 @@
+"""What has to be done now and then, whoever asks for nothing: tombstones that all have read, nonces that expired.
+
+It deliberately does a bounded piece a round and no more, however much there is: the next round goes on.
+
+Invariants:
+    1. A round that finds no database is skipped, and said; the next one comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from einthoven_server import limits
+from einthoven_server.clock import Clock
+from einthoven_server.errors import Busy
+from einthoven_server.identity.store import IdentityStore
+from einthoven_server.records.change_store import ChangeStore
+
+_log = logging.getLogger("einthoven_server")
+
+
+class Housekeeping:
+    """Keeps one tenant's house.
+
+    Args:
+        store: Tombstones.
+        identities: Nonces.
+        clock: Wall time.
+        interval_s: Between two rounds.
+    """
+
+    def __init__(
+        self,
+        store: ChangeStore,
+        identities: IdentityStore,
+        clock: Clock,
+        interval_s: float = limits.TOMBSTONE_COLLECT_INTERVAL_S,
+    ) -> None:
+        self._store = store
+        self._identities = identities
+        self._clock = clock
+        self._interval_s = interval_s
+
+    async def round(self) -> int:
+        """Do one piece; return how many tombstones went.
+
+        Raises:
+            Busy: No database.
+        """
+        now_ms = self._clock.now_ms()
+        await self._identities.forget_nonces(now_ms)
+        return await self._store.collect_tombstones(now_ms)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Do a piece every now and then while the block runs."""
+        task = asyncio.create_task(self._run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(self._interval_s)
+            try:
+                await self.round()
+            except Busy:
+                _log.warning("housekeeping found no database; it tries again")
