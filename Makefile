@@ -2,13 +2,16 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo test test-slow check lint types imports coverage train evaluate bench clean
+.PHONY: demo test test-slow check lint types imports coverage train evaluate bench simulate clean
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DATA ?= ../shared/data
 RECORD ?=
+SEEDS ?= 0:300
+# As many as there are cores, two at least: much of a test is waiting for disk.
+TEST_PROCESSES ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 2 ] && echo $$n || echo 2)
 REPORT ?= demo-report.html
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
@@ -38,7 +41,7 @@ demo: $(if $(RECORD),$(VENV)/.formats,$(VENV)/.demo)  ## an ECG in, a signed res
 	@$(BIN)/python -m einthoven_demo --report "$(REPORT)" $(if $(RECORD),--record "$(RECORD)")
 
 test: $(VENV)/.test  ## the tests, without the slow ones
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" -n $(TEST_PROCESSES)
 
 test-slow: $(VENV)/.test  ## the long ones too
 	$(BIN)/pytest -m slow --timeout 3600
@@ -54,7 +57,7 @@ imports: $(VENV)/.test
 	$(BIN)/lint-imports --no-cache
 
 coverage: $(VENV)/.test
-	$(BIN)/pytest -m "not slow" --cov --cov-report=term --cov-fail-under=90
+	$(BIN)/pytest -m "not slow" -n $(TEST_PROCESSES) --cov --cov-report=term --cov-fail-under=90
 
 check: lint types imports coverage  ## what CI runs
 
@@ -70,6 +73,10 @@ $(VENV)/.bench: setup.cfg pyproject.toml
 bench: $(VENV)/.bench evaluate  ## the figures that can be measured so far
 	$(BIN)/einthoven-bench signal --data "$(DATA)"
 	$(BIN)/einthoven-bench model --data "$(DATA)"
+	$(BIN)/einthoven-bench sync --data "$(DATA)"
+
+simulate: $(VENV)/.test  ## histories of devices, server and network on virtual time that must converge; SEEDS=0:100000 is the long run
+	$(BIN)/python -m einthoven_bench.simulation --seeds $(SEEDS) --jobs $(TEST_PROCESSES)
 
 clean:  ## all that these commands made, and nothing else
 	rm -rf $(VENV) build dist .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov demo-report.html

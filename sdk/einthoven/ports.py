@@ -54,6 +54,8 @@ from einthoven_protocol.messages import (
     Tombstone,
 )
 
+NO_LIMITS = ServerLimits()
+"""What a server asks for that says nothing."""
 MISSING_UV = -(2**31)
 """Stands for a sample that was never received, in int32 microvolts."""
 MAX_ANCHOR_RECORD_BYTES = 256
@@ -354,7 +356,7 @@ class SyncState:
         refused: Verdicts other than accepted and duplicate, oldest first.
         last_exchange_ms: UTC of the last successful exchange, ms; ``None`` before the first.
         last_digest_equal: Whether that exchange ended with equal digests, of all owners.
-        digests: What ``digest`` is of this device, of every other bucket that is not empty (``ExchangeResponse.digests``).
+        digests: What ``digest`` is, of every other bucket that is not empty (``ExchangeResponse.digests``).
         server_digests: What the server said of the same buckets when it last did, its own device's ``RECORDS`` first.
         owners: How many owners' keys are known.
         waiting_notes: Of ``waiting``, notes.
@@ -366,7 +368,7 @@ class SyncState:
         rebaseline: Whether what came down must be compared before anything is pushed that speaks of it.
         waiting_annotations: Of ``waiting``, annotations, also those that R9 holds back.
         waiting_alerts: Of the results that wait, urgent ones that were not sent ahead yet.
-        oldest_waiting_ms: When the oldest of what waits was made, as its own row says, UTC ms; ``None`` if nothing does.
+        oldest_waiting_ms: When the oldest of what waits was made, as its row says, UTC ms; ``None`` if nothing does.
     """
 
     epoch: int
@@ -386,7 +388,7 @@ class SyncState:
     waiting_given: int = 0
     refused_words: tuple[AnnotationVerdict, ...] = ()
     capabilities: int = 0
-    limits: ServerLimits = ServerLimits()
+    limits: ServerLimits = NO_LIMITS
     rebaseline: bool = False
     waiting_annotations: int = 0
     waiting_alerts: int = 0

@@ -41,8 +41,10 @@ from einthoven.store_rules_feed import (
     check_words,
     encoded_results,
     feeds,
+    identity_of,
     is_late,
     refused_names,
+    until,
 )
 from einthoven_protocol import digests
 from einthoven_protocol.limits import SUM_BYTES
@@ -88,6 +90,7 @@ def take_over(rows: SqlCipherRows, request: ExchangeRequest, response: ExchangeR
     check_words(response)
     bodies = encoded_results(response)
     before = sync_line(rows)
+    fed_before = feeds(link_line(rows).capabilities) or before.last_exchange_ms is None
     rename_own_deletions(rows, own_alias(rows), request.device_alias)
     buckets = _buckets(rows, before, key, request.device_alias, response)
     if begins_new_history(before.cursor, response):
@@ -105,7 +108,13 @@ def take_over(rows: SqlCipherRows, request: ExchangeRequest, response: ExchangeR
     buckets.write()
     feed.note_said(rows, response, request.device_alias, asked=asked)
     now = sync_line(rows)
-    cursor = next_cursor(before.cursor, request, response, current=request.epoch == now.epoch)
+    cursor = next_cursor(
+        before.cursor,
+        request,
+        response,
+        current=request.epoch == now.epoch,
+        upgraded=feeds(response.capabilities) and not fed_before,
+    )
     now = now._replace(
         cursor_shard_epoch=cursor.shard_epoch,
         cursor_commit_seq=cursor.commit_seq,
@@ -176,12 +185,15 @@ def _settle_deletions(
     for row in request.deletions:
         name = (row.kind, row.device_alias, row.epoch, row.counter, row.author)
         found = rows.get("deletion", name)
-        if found is None or found[5] != DeletionState.WAITS:
+        if found is None or found[5] != DeletionState.WAITS or found[6] != row.hlc:
             continue
+        reason = refused.get(identity_of(row))
         if row.kind == RowKind.ANNOTATION:
-            words.settle_deletion(rows, name[1:], refused.get(row), buckets)
+            words.settle_deletion(rows, name[1:], reason, row, buckets)
+            if reason is None:
+                feed.bury_overtaken(rows, name[1:], until(row), buckets)
         else:
-            settle_note_deletion(rows, row, refused.get(row), buckets)
+            settle_note_deletion(rows, row, reason, buckets)
 
 
 def _compare(rows: SqlCipherRows, now: SyncLine, own: Digest, *, more: bool) -> None:

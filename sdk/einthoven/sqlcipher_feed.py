@@ -18,7 +18,7 @@ from einthoven.sqlcipher_replicas import drop_replica, find_replica, forget_shar
 from einthoven.sqlcipher_row_reading import RowReader
 from einthoven.sqlcipher_rows import SqlCipherRows
 from einthoven.sqlcipher_words import bury_annotation, learn, remove_annotations_of
-from einthoven.store_rules_feed import DELETED_RESULT, feeds
+from einthoven.store_rules_feed import DELETED_RESULT, feeds, until
 from einthoven.store_schema import position_of
 from einthoven_protocol.canonical import decode_superseded_row, encode_superseded_row
 from einthoven_protocol.limits import SUM_BYTES
@@ -173,7 +173,11 @@ def begin_new_history(rows: SqlCipherRows, buckets: Buckets) -> None:
     for row in list(rows.select("superseded", "WHERE known")):
         buckets.superseded(decode_superseded_row(row[5]), -1)
         rows.put("superseded", (*row[:4], 0, row[5]))
-    rows.delete_where("draft", "")
+    for draft in list(rows.select("draft")):
+        if draft[9] is None:
+            rows.delete("draft", draft[:4])
+        else:
+            rows.put("draft", (*draft[:4], 0, 0, 0, 0, 0, draft[9]))
     rows.delete_where("alert_sent", "")
     rows.delete_where("to_give", "")
     rows.put("link", link._replace(history=link.history + 1))
@@ -216,9 +220,20 @@ def _bury(rows: SqlCipherRows, gone: Tombstone, buckets: Buckets) -> None:
     if gone.kind == RowKind.RESULT:
         _bury_result(rows, ResultId(*name), buckets)
     elif gone.kind == RowKind.ANNOTATION:
-        bury_annotation(rows, (*name, gone.author), buckets)
+        bury_overtaken(rows, (*name, gone.author), until(gone), buckets)
+        bury_annotation(rows, (*name, gone.author), until(gone), buckets)
     elif gone.kind == RowKind.NOTE:
         bury_note(rows, name, buckets.keys.own_alias, buckets)
+
+
+def bury_overtaken(rows: SqlCipherRows, key: tuple[int, int, int, str], hlc: int, buckets: Buckets) -> None:
+    """R15 and R16: superseded writes go with the words of their author, up to a time."""
+    for row in list(rows.select("superseded", _OF_TARGET, key[:3])):
+        superseded = decode_superseded_row(row[5])
+        if superseded.author == key[3] and superseded.hlc <= hlc:
+            rows.delete("superseded", row[:4])
+            if row[4]:
+                buckets.superseded(superseded, -1)
 
 
 def _bury_result(rows: SqlCipherRows, target: ResultId, buckets: Buckets) -> None:

@@ -24,6 +24,9 @@ from einthoven.store_rules_feed import (
     Known,
     Shown,
     feeds,
+    identity_of,
+    is_same_note,
+    latest,
     next_note_counter,
     no_such_row,
     note_name,
@@ -122,9 +125,9 @@ def delete(rows: SqlCipherRows, row: Tombstone) -> None:
         InputError: There is no such row here.
     """
     if row.kind == RowKind.ANNOTATION:
-        _delete_annotation(rows, row)
+        _delete_annotation(rows, identity_of(row))
     elif row.kind == RowKind.NOTE and not row.author:
-        _delete_note(rows, row)
+        _delete_note(rows, identity_of(row))
     else:
         raise no_such_row()
 
@@ -145,13 +148,15 @@ def _delete_annotation(rows: SqlCipherRows, row: Tombstone) -> None:
     before = load(rows, key)
     if not before.own or before.local is None:
         raise no_such_row()
+    former = rows.get("deletion", (int(RowKind.ANNOTATION), *key))
+    time = max(latest(before.local), 0 if former is None else former[6])
     remove_annotation(rows, key, None)
     if before.known is not None:
         body = annotation_row_bytes(before.known)
         rows.put("annotation", (*key, body, body, 0))
     elif result_waits(rows, ResultId(*key[:3])):
         return
-    rows.put("deletion", (int(RowKind.ANNOTATION), *key, int(DeletionState.WAITS)))
+    rows.put("deletion", (int(RowKind.ANNOTATION), *key, int(DeletionState.WAITS), time))
 
 
 def _delete_note(rows: SqlCipherRows, row: Tombstone) -> None:
@@ -190,7 +195,7 @@ def note_deletion(rows: RowReader, name: tuple[int, int, int]) -> int | None:
 
 
 def _put_deletion(rows: SqlCipherRows, name: tuple[int, int, int], state: int) -> None:
-    rows.put("deletion", (int(RowKind.NOTE), *name, "", int(state)))
+    rows.put("deletion", (int(RowKind.NOTE), *name, "", int(state), 0))
 
 
 def _drop_deletion(rows: SqlCipherRows, name: tuple[int, int, int]) -> None:
@@ -255,6 +260,8 @@ def settle_notes(
         rows.delete("own_note", (own.position,))
         row = decode_note_row(own.body)
         if own.shown == Shown.LISTED:
+            if _was_given_again(rows, row):
+                continue
             add_note(rows, row.author, row.text, at_ms=row.at_ms)
         else:
             _drop_deletion(rows, (own_alias(rows), row.epoch, row.counter))
@@ -290,15 +297,40 @@ def _pass_notes(
             drop_kept(rows, kept_note(rows, *name), buckets)
             buckets.note(signed(own.body, request.device_alias, own.position))
         elif own.shown != Shown.LISTED:
-            if decode_note_row(own.body).text or reason != RejectReason.CONFLICTS_WITH_STORED:
-                _drop_deletion(rows, name)
-            _gone(rows, own)
+            _refuse_deleted(rows, own, name, reason)
         elif reason == RejectReason.CONFLICTS_WITH_STORED:
             again.append(own)
         else:
             rows.put("own_note", own._replace(refused=reason))
     rows.put("note_log", log._replace(acknowledged=mark))
     return again
+
+
+def _refuse_deleted(rows: SqlCipherRows, own: OwnNoteLine, name: tuple[int, int, int], reason: int) -> None:
+    """A note that was deleted before it was sent was refused."""
+    if reason != RejectReason.CONFLICTS_WITH_STORED:
+        _drop_deletion(rows, name)
+    elif decode_note_row(own.body).text:
+        # What the server has there is another note, which nobody wanted deleted.
+        _drop_deletion(rows, name)
+        rows.delete("own_note", (own.position,))
+        kept = kept_note(rows, *name)
+        if kept is not None:
+            rows.put("note", kept._replace(hidden=0))
+        return
+    _gone(rows, own)
+
+
+def _was_given_again(rows: SqlCipherRows, row: NoteRow) -> bool:
+    """R7: whether this own note came down from another place."""
+    found = rows.select(
+        "note", "WHERE device_alias = ? AND known = ? AND at_ms = ?", (own_alias(rows), int(Known.HELD), row.at_ms)
+    )
+    kept = [NoteLine(*line) for line in found]
+    return any(
+        is_same_note(decode_note_row(line.body), row) and own_note(rows, line.epoch, line.counter) is None
+        for line in kept
+    )
 
 
 def hear_note(rows: SqlCipherRows, row: NoteRow, alias: int, buckets: Buckets) -> None:
@@ -366,7 +398,7 @@ def begin_new_history(rows: SqlCipherRows, spoken_of: int, acknowledged: int, al
             buckets.note(signed(own.body, alias, own.position), -1)
     done = (int(RowKind.NOTE), int(DeletionState.DONE))
     for row in list(rows.select("deletion", "WHERE kind = ? AND state = ?", done)):
-        rows.put("deletion", (*row[:5], int(DeletionState.WAITS)))
+        rows.put("deletion", (*row[:5], int(DeletionState.WAITS), row[6]))
     for kept in [NoteLine(*row) for row in rows.select("note", "WHERE known = ?", (int(Known.HELD),))]:
         buckets.note(decode_note_row(kept.body), -1)
         rows.put("note", kept._replace(known=int(Known.NOT_HEARD)))
@@ -377,7 +409,7 @@ def begin_enrolment(rows: SqlCipherRows, alias: int | None) -> None:
     rows.delete_where("note", "WHERE known != ?", (int(Known.FORMER),))
     for row in list(rows.select("deletion", "WHERE kind != ? OR state", (int(RowKind.NOTE),))):
         if alias is None and row[0] == RowKind.NOTE:
-            rows.put("deletion", (*row[:5], int(DeletionState.WAITS)))
+            rows.put("deletion", (*row[:5], int(DeletionState.WAITS), row[6]))
         else:
             rows.delete("deletion", row[:5])
     if alias is None:

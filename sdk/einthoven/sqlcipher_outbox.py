@@ -28,8 +28,8 @@ from einthoven.sqlcipher_books import (
 from einthoven.sqlcipher_buckets import other_digests, said_digests, signed
 from einthoven.sqlcipher_notes import own_alias, waiting_notes
 from einthoven.sqlcipher_row_reading import Row, RowReader
-from einthoven.sqlcipher_words import Annotation, waiting_annotations
-from einthoven.store_rules_feed import feeds, news, oldest_word_ms, sent_bases
+from einthoven.sqlcipher_words import push_of, waiting_annotations
+from einthoven.store_rules_feed import feeds, oldest_word_ms
 from einthoven.store_schema import COUNTER_BITS, IS_URGENT, epoch_and_counter, position_of
 from einthoven_protocol.canonical import decode_result_row
 from einthoven_protocol.limits import (
@@ -41,7 +41,6 @@ from einthoven_protocol.limits import (
     MAX_RESULTS_PER_EXCHANGE,
 )
 from einthoven_protocol.messages import (
-    AnnotationRow,
     AnnotationVerdict,
     BucketDigest,
     BucketKind,
@@ -75,18 +74,18 @@ def read_pending(rows: RowReader, limit: int) -> Pending:
         epoch = _epoch_of_notes(rows)
     words = waiting_annotations(rows, _SENDABLE_ANNOTATIONS, (min(limit, MAX_ANNOTATIONS_PER_EXCHANGE),))
     alerts = [] if hole else _alerts(rows, epoch, results, min(limit, MAX_ALERTS_PER_EXCHANGE))
-    said = [_news(word) for word in words]
+    said = [push_of(word) for word in words]
     return Pending(
         epoch=epoch,
         results=tuple(decode_result_row(body) for _, _, body, _ in results),
         segment_digests=tuple(digest for _, _, _, digest in results),
-        annotations=tuple(said),
-        annotation_bases=tuple(sent_bases(word.bases, row) for word, row in zip(words, said, strict=True)),
+        annotations=tuple(row for row, _ in said),
+        annotation_bases=tuple(bases for _, bases in said),
         alerts=tuple(decode_result_row(body) for _, _, body, _ in alerts),
         alert_segment_digests=tuple(digest for _, _, _, digest in alerts),
         notes=_sendable_notes(rows, note_log(rows, epoch), min(limit, MAX_NOTES_PER_EXCHANGE)),
         deletions=tuple(
-            Tombstone(*row[:5])
+            Tombstone(row[0], row[1], row[2], row[3], row[4], row[6])
             for row in rows.select("deletion", _SENDABLE_DELETIONS, (min(limit, MAX_DELETIONS_PER_EXCHANGE),))
         ),
     )
@@ -124,12 +123,6 @@ def _alerts(rows: RowReader, epoch: int, results: Sequence[Row], limit: int) -> 
     return list(rows.select("result", f"{_URGENT} ORDER BY position LIMIT ?", (*span, limit)))
 
 
-def _news(word: Annotation) -> AnnotationRow:
-    if word.local is None:
-        raise StoreDamaged("an annotation that waits is not there", "run a repair of the store")
-    return news(word.local, None if word.deleted else word.known)
-
-
 def _sendable_notes(rows: RowReader, log: NoteLog, limit: int) -> tuple[NoteRow, ...]:
     alias = own_alias(rows)
     first = position_of(log.epoch, log.acknowledged + 1)
@@ -150,7 +143,7 @@ def read_sync_state(rows: RowReader) -> SyncState:
         """SELECT (SELECT count(*) FROM deletion WHERE NOT state), (SELECT count(*) FROM to_give),
             (SELECT count(*) FROM owner)"""
     ).fetchone()
-    said_ms = oldest_word_ms(_news(word) for word in words)
+    said_ms = oldest_word_ms(push_of(word)[0] for word in words)
     return SyncState(
         epoch=sync.epoch,
         acknowledged=current.acknowledged,
@@ -200,7 +193,7 @@ def _refused_words(rows: RowReader) -> tuple[AnnotationVerdict, ...]:
     drafts, notes = rows.select("draft", "WHERE refused"), rows.select("own_note", "WHERE refused")
     found = [AnnotationVerdict(int(RowKind.ANNOTATION), row[0], row[1], row[2], row[3], row[6]) for row in drafts]
     found += [AnnotationVerdict(int(RowKind.NOTE), alias, *epoch_and_counter(row[0]), "", row[3]) for row in notes]
-    found += [AnnotationVerdict(*row) for row in rows.select("deletion", "WHERE state > 0")]
+    found += [AnnotationVerdict(*row[:6]) for row in rows.select("deletion", "WHERE state > 0")]
     return tuple(sorted(found))
 
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from einthoven.sqlcipher_books import EpochLine, link_line
 from einthoven.sqlcipher_buckets import Buckets
-from einthoven.sqlcipher_row_reading import RowReader
+from einthoven.sqlcipher_row_reading import Row, RowReader
 from einthoven.sqlcipher_rows import SqlCipherRows
 from einthoven.store_schema import COUNTER_BITS, epoch_and_counter, position_of
 from einthoven_protocol.canonical import decode_result_row
@@ -26,6 +26,8 @@ from einthoven_protocol.messages import BucketKind, IdentifiedResult
 SHARES_PER_RUN = 1_024
 """Shares of dropped results that one row holds."""
 
+_AFTER_COUNTER = 5
+"""Where canonical bytes of a result go on behind its counter."""
 _Line = tuple[int, int, int, int, bytes]
 # Of thousands of plain tuples of numbers the garbage collector keeps no account, of named ones it does.
 
@@ -128,6 +130,23 @@ def find_replica(rows: RowReader, device_alias: int, position: int) -> ReplicaLi
     """One replica."""
     row = rows.get("replica", (device_alias, position))
     return None if row is None else ReplicaLine(*row)
+
+
+def find_equal_replica(rows: RowReader, own_alias: int, result: Row) -> int | None:
+    """R7: where this own result came down from, if it was given again before.
+
+    Args:
+        rows: Reads.
+        own_alias: Of this device.
+        result: A row of table ``result``.
+    """
+    clause = """WHERE device_alias = ? AND started_at_ms = ? AND history = ? AND NOT EXISTS (
+        SELECT 1 FROM result WHERE result.position = replica.position) ORDER BY position"""
+    for row in rows.select("replica", clause, (own_alias, result[1], link_line(rows).history)):
+        line = ReplicaLine(*row)
+        if line.body[_AFTER_COUNTER:] == result[2][_AFTER_COUNTER:] and line.body[:1] == result[2][:1]:
+            return line.position
+    return None
 
 
 def forget_known(rows: SqlCipherRows, line: ReplicaLine, buckets: Buckets) -> None:

@@ -22,11 +22,12 @@ from einthoven import sqlcipher_words as words
 from einthoven.result_rows import from_row
 from einthoven.sqlcipher_books import EpochLine, epoch_lines, link_line, results_above, sync_line
 from einthoven.sqlcipher_buckets import Buckets, own_held
-from einthoven.sqlcipher_replicas import drop_replicas_at
+from einthoven.sqlcipher_replicas import drop_replicas_at, find_equal_replica
 from einthoven.sqlcipher_row_reading import Row
 from einthoven.sqlcipher_rows import SqlCipherRows
 from einthoven.store_events import ForkReason
 from einthoven.store_rules import MAX_GIVEN_AGAIN, is_reused, refused_verdicts
+from einthoven.store_rules_feed import Overtaken
 from einthoven.store_schema import epoch_and_counter, position_of
 from einthoven_protocol.canonical import decode_result_row
 from einthoven_protocol.limits import SUM_BYTES
@@ -161,11 +162,14 @@ def give_again(
         return
     if rows.current_epoch()[0] == request.epoch:
         rows.fork(reason, at_ms=at_ms)
-    counters = rows.append_results([from_row(decode_result_row(row[2]), row[3]) for row in results])
+    held = [find_equal_replica(rows, request.device_alias, row) for row in results]
+    new = [row for row, position in zip(results, held, strict=True) if position is None]
+    counters = iter(rows.append_results([from_row(decode_result_row(row[2]), row[3]) for row in new]))
     epoch, history = rows.current_epoch()[0], link_line(rows).history
     pushed = {words.key_of(row): row for row in request.annotations}
-    for row, counter in zip(results, counters, strict=True):
+    for row, position in zip(results, held, strict=True):
         rows.delete("result", (row[0],))
+        place = (epoch, next(counters)) if position is None else epoch_and_counter(position)
         ahead = rows.get("alert_sent", (row[0],))
         if ahead is not None:
             rows.delete("alert_sent", (row[0],))
@@ -173,7 +177,7 @@ def give_again(
                 # The server has it where it was, and is counted there.
                 rows.put("replica", (request.device_alias, row[0], row[1], history, row[2]))
         old = ResultId(request.device_alias, *epoch_and_counter(row[0]))
-        _move_own_words(rows, old, ResultId(request.device_alias, epoch, counter), pushed)
+        _move_own_words(rows, old, ResultId(request.device_alias, *place), pushed)
 
 
 def _move_own_words(
@@ -191,10 +195,13 @@ def _move_own_words(
         said = msgspec.structs.replace(before.local, target=new)
         there = words.load(rows, words.key_of(said))
         moved = replace(there.with_local(words.merged_with(there.local, said)), own=True, bases=(0, 0))
+        if before.overtaken is not None:
+            lost = msgspec.structs.replace(before.overtaken.row, target=new)
+            moved = replace(moved, overtaken=Overtaken(lost, (0, 0)))
         words.store(rows, words.key_of(said), moved, there)
         # What was pushed is at the old place on the server, and is taken in as known there after this.
         stays = pushed.get(key, before.known)
-        now = replace(before, local=stays, own=key in pushed, bases=(0, 0), refused=0)
+        now = replace(before, local=stays, own=key in pushed, bases=(0, 0), refused=0, overtaken=None)
         words.store(rows, key, now, before)
 
 

@@ -14,24 +14,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from einthoven.errors import StoreDamaged
 from einthoven.sqlcipher_books import AnnotationLine
 from einthoven.sqlcipher_buckets import Buckets
-from einthoven.sqlcipher_row_reading import RowReader
+from einthoven.sqlcipher_row_reading import Row, RowReader
 from einthoven.sqlcipher_rows import SqlCipherRows
 from einthoven.store_rules import annotation_row_bytes
 from einthoven.store_rules_feed import (
     Bases,
     DeletionState,
+    Overtaken,
     annotation_name,
     news,
     next_bases,
+    overtaken,
     refused_names,
     said,
     says_anything,
+    spared,
+    to_push,
+    until,
+    without_pushed,
 )
 from einthoven_protocol.canonical import decode_annotation_row
 from einthoven_protocol.merge import merge_annotation
-from einthoven_protocol.messages import AnnotationRow, ExchangeRequest, ExchangeResponse, ResultId, RowKind
+from einthoven_protocol.messages import AnnotationRow, ExchangeRequest, ExchangeResponse, ResultId, RowKind, Tombstone
 
 LISTED_ANNOTATIONS = f"""(own OR NOT EXISTS (SELECT 1 FROM deletion WHERE kind = {int(RowKind.ANNOTATION)} AND NOT state
     AND deletion.device_alias = annotation.device_alias AND deletion.epoch = annotation.epoch
@@ -53,6 +60,7 @@ class Annotation:
         bases: R12.
         refused: Why the server refused it, or 0.
         deleted: Whether its deletion waits.
+        overtaken: R12.
     """
 
     local: AnnotationRow | None = None
@@ -61,6 +69,7 @@ class Annotation:
     bases: Bases = (0, 0)
     refused: int = 0
     deleted: bool = False
+    overtaken: Overtaken | None = None
 
     def with_local(self, row: AnnotationRow) -> Annotation:
         """Another local row; one that changed, or is known to be held, is no refused one any more."""
@@ -78,9 +87,9 @@ def load(rows: RowReader, key: Key) -> Annotation:
     found, draft = rows.get("annotation", key), rows.get("draft", key)
     deletion = rows.get("deletion", (int(RowKind.ANNOTATION), *key))
     deleted = deletion is not None and deletion[5] == DeletionState.WAITS
-    bases, refused = ((0, 0), 0) if draft is None else (draft[4:6], draft[6])
+    bases, refused, overtaken_now = ((0, 0), 0, None) if draft is None else (draft[4:6], draft[6], _overtaken(draft))
     if found is None:
-        return Annotation(bases=bases, refused=refused, deleted=deleted)
+        return Annotation(bases=bases, refused=refused, deleted=deleted, overtaken=overtaken_now)
     line = AnnotationLine(*found)
     hidden = deleted and not line.own
     return Annotation(
@@ -90,6 +99,7 @@ def load(rows: RowReader, key: Key) -> Annotation:
         bases=bases,
         refused=refused,
         deleted=deleted,
+        overtaken=overtaken_now,
     )
 
 
@@ -107,13 +117,24 @@ def store(rows: SqlCipherRows, key: Key, now: Annotation, before: Annotation, bu
         else:
             known = None if now.known is None else annotation_row_bytes(now.known)
             rows.put("annotation", (*key, annotation_row_bytes(local), known, int(now.own)))
-    draft = (*now.bases, now.refused)
-    if draft == (*before.bases, before.refused):
+    draft = _draft(now)
+    if draft == _draft(before):
         return
     if any(draft):
         rows.put("draft", (*key, *draft))
     else:
         rows.delete("draft", key)
+
+
+def _draft(word: Annotation) -> tuple[int, int, int, int, int, bytes | None]:
+    held = word.overtaken
+    if held is None:
+        return (*word.bases, word.refused, 0, 0, None)
+    return (*word.bases, word.refused, *held.bases, annotation_row_bytes(held.row))
+
+
+def _overtaken(draft: Row) -> Overtaken | None:
+    return None if draft[9] is None else Overtaken(decode_annotation_row(draft[9]), draft[7:9])
 
 
 def put_local_annotation(rows: SqlCipherRows, row: AnnotationRow) -> AnnotationRow:
@@ -131,8 +152,24 @@ def learn(rows: SqlCipherRows, row: AnnotationRow, buckets: Buckets) -> None:
     known = merged_with(before.known, row)
     now = replace(before, known=known)
     if not before.deleted:
-        now = now.with_local(merged_with(before.local, known))
+        local = merged_with(before.local, known)
+        if before.own and not before.refused:
+            held = overtaken(before.overtaken, before.local, before.known, local, before.bases)
+            now = replace(now, overtaken=held)
+        now = now.with_local(local)
     store(rows, key_of(row), now, before, buckets)
+
+
+def push_of(word: Annotation) -> tuple[AnnotationRow, Bases]:
+    """R12: what goes up of an annotation that waits, and its base marks.
+
+    Raises:
+        StoreDamaged: It is not there.
+    """
+    if word.local is None:
+        raise StoreDamaged("an annotation that waits is not there", "run a repair of the store")
+    known = None if word.deleted else word.known
+    return to_push(word.local, known, word.bases, word.overtaken, refused=bool(word.refused))
 
 
 def take_pushed(rows: SqlCipherRows, request: ExchangeRequest, response: ExchangeResponse, buckets: Buckets) -> None:
@@ -140,10 +177,13 @@ def take_pushed(rows: SqlCipherRows, request: ExchangeRequest, response: Exchang
     refused = refused_names(response)
     for row in request.annotations:
         reason = refused.get(annotation_name(row.target, row.author))
+        before = load(rows, key_of(row))
+        left = replace(before, overtaken=without_pushed(before.overtaken, row))
+        store(rows, key_of(row), left, before)
         if reason is None:
             learn(rows, row, buckets)
             continue
-        before = load(rows, key_of(row))
+        before = left
         if before.own and before.local is not None and said(row, before.local):
             store(rows, key_of(row), replace(before, refused=reason), before)
 
@@ -165,16 +205,27 @@ def remove_annotations_of(rows: SqlCipherRows, target: ResultId, buckets: Bucket
     rows.delete_where("deletion", f"{_OF_TARGET} AND kind = ?", (*name, int(RowKind.ANNOTATION)))
 
 
-def bury_annotation(rows: SqlCipherRows, key: Key, buckets: Buckets) -> None:
-    """R16: what the server was known to hold of it goes."""
-    before = load(rows, key)
+def bury_annotation(rows: SqlCipherRows, key: Key, hlc: int, buckets: Buckets) -> None:
+    """R16: what the server was known to hold of it, up to a time, goes."""
+    before, name = load(rows, key), (int(RowKind.ANNOTATION), *key)
+    deletion = rows.get("deletion", name)
     if before.known is None:
-        rows.delete("deletion", (int(RowKind.ANNOTATION), *key))
+        if deletion is not None and deletion[6] <= hlc:
+            rows.delete("deletion", name)
         return
-    left = None if before.local is None else news(before.local, before.known)
+    known = spared(before.known, hlc)
+    waiting = None if before.local is None else news(before.local, before.known)
     remove_annotation(rows, key, buckets)
-    if before.own and left is not None and says_anything(left):
-        store(rows, key, Annotation(local=left, own=True), Annotation())
+    goes_on = before.deleted and deletion is not None and deletion[6] > hlc
+    if deletion is not None and goes_on:
+        rows.put("deletion", deletion)
+    now = Annotation(known=known, local=None if goes_on else known, deleted=goes_on)
+    if before.own and waiting is not None and says_anything(waiting):
+        now = replace(now, own=True, local=merged_with(now.local, waiting))
+    lost = None if before.overtaken is None else spared(before.overtaken.row, hlc)
+    if before.own and lost is not None and now.local is not None:
+        now = replace(now, own=True, overtaken=Overtaken(lost, (0, 0)))
+    store(rows, key, now, Annotation(), buckets)
 
 
 def forget_known(rows: SqlCipherRows, row: AnnotationRow, buckets: Buckets) -> None:
@@ -186,15 +237,19 @@ def forget_known(rows: SqlCipherRows, row: AnnotationRow, buckets: Buckets) -> N
         remove_annotation(rows, key_of(row), buckets)
 
 
-def settle_deletion(rows: SqlCipherRows, key: Key, reason: int | None, buckets: Buckets) -> None:
+def settle_deletion(rows: SqlCipherRows, key: Key, reason: int | None, pushed: Tombstone, buckets: Buckets) -> None:
     """R15: what became of a pushed deletion that waited."""
     before = load(rows, key)
     name = (int(RowKind.ANNOTATION), *key)
     if reason is None:
         rows.delete("deletion", name)
-        store(rows, key, replace(before, known=None), before, buckets)
+        left = spared(before.known, until(pushed))
+        now = replace(before, known=left, deleted=False)
+        if left is not None:
+            now = now.with_local(merged_with(before.local, left))
+        store(rows, key, now, before, buckets)
         return
-    rows.put("deletion", (*name, reason))
+    rows.put("deletion", (*name, reason, pushed.hlc))
     if before.known is not None:
         local = merged_with(before.local, before.known)
         now = replace(before, own=True).with_local(local)
@@ -217,9 +272,12 @@ def waiting_annotations(rows: RowReader, clause: str, parameters: Sequence[int |
     return waiting
 
 
-WAITING_ANNOTATIONS = """WHERE own AND local_body IS NOT known_body AND NOT EXISTS (SELECT 1 FROM draft WHERE refused
-    AND draft.device_alias = annotation.device_alias AND draft.epoch = annotation.epoch
-    AND draft.counter = annotation.counter AND draft.author = annotation.author)"""
+WAITING_ANNOTATIONS = """WHERE rowid IN (
+    SELECT rowid FROM annotation AS word WHERE own AND local_body IS NOT known_body AND NOT EXISTS (
+        SELECT 1 FROM draft WHERE refused AND draft.device_alias = word.device_alias AND draft.epoch = word.epoch
+        AND draft.counter = word.counter AND draft.author = word.author)
+    UNION SELECT word.rowid FROM draft JOIN annotation AS word USING (device_alias, epoch, counter, author)
+        WHERE overtaken_body IS NOT NULL AND own)"""
 """Of table ``annotation``."""
 
 

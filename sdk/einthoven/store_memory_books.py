@@ -25,7 +25,7 @@ from einthoven.retention import Droppable
 from einthoven.segments import encode_segment
 from einthoven.store_events import MAX_WAITING_EVENTS, ContentDropped, ForkReason, StoreEvent, StoreForked
 from einthoven.store_rules import FIRST_EPOCH, Draw, dropped_subject, fork_subject, next_epoch, result_row_bytes
-from einthoven.store_rules_feed import SERVER_ALIAS, Bases, Known, ServerSays, Shown
+from einthoven.store_rules_feed import SERVER_ALIAS, Bases, Known, Overtaken, ServerSays, Shown
 from einthoven.store_values import AuditAction, AuditEntry, BeatRun, ContentKind, DropReason
 from einthoven_protocol import digests
 from einthoven_protocol.canonical import encode_result_row
@@ -101,6 +101,7 @@ class Books:
         known: Annotations as the server is known to hold them.
         own: Names of those that were ever written here.
         bases: R12, by name of the annotation.
+        overtaken: R12, by name of the annotation.
         refused_words: Why the server refused an annotation, by name.
         refused: By place.
         alerts: Results that went ahead, and whether the server holds them (R14).
@@ -115,6 +116,7 @@ class Books:
         documents: By name.
         owners: Their keys, by alias.
         owners_asked: Whether a row came of an owner whose key is not known.
+        deletion_times: Up to when deletions of annotations go, by name.
         deletions: By name, with their ``DeletionState`` or why they were refused.
         server_says: What it announced last.
         server_digests: What it said of each bucket when it last did.
@@ -140,6 +142,7 @@ class Books:
     own: set[AnnotationName] = field(default_factory=set)
     refused: dict[Place, RowVerdict] = field(default_factory=dict)
     bases: dict[AnnotationName, Bases] = field(default_factory=dict)
+    overtaken: dict[AnnotationName, Overtaken] = field(default_factory=dict)
     refused_words: dict[AnnotationName, int] = field(default_factory=dict)
     alerts: dict[Place, bool] = field(default_factory=dict)
     lost: set[Place] = field(default_factory=set)
@@ -153,6 +156,7 @@ class Books:
     documents: dict[str, Document] = field(default_factory=dict)
     owners: dict[int, bytes] = field(default_factory=dict)
     owners_asked: bool = False
+    deletion_times: dict[Tombstone, int] = field(default_factory=dict)
     deletions: dict[Tombstone, int] = field(default_factory=dict)
     server_says: ServerSays = field(default_factory=ServerSays)
     server_digests: dict[tuple[int, int], Digest] = field(default_factory=dict)
@@ -205,7 +209,8 @@ class Books:
         return [
             row
             for name, row in sorted(self.local.items())
-            if name in self.own and self.known.get(name) != row and name not in self.refused_words
+            if name in self.own
+            and ((self.known.get(name) != row and name not in self.refused_words) or name in self.overtaken)
         ]
 
     def waiting_notes(self, epoch: int) -> list[NoteRow]:

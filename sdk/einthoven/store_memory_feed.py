@@ -16,12 +16,21 @@ import numpy as np
 from einthoven.result_rows import to_row
 from einthoven.store_memory_books import Books, KeptNote, OwnNote, Place, Replica
 from einthoven.store_memory_buckets import BucketRow, bucket_digest, bucket_rows, holds_note, shares
-from einthoven.store_memory_words import forget_annotation, hear_note, learn, set_local
+from einthoven.store_memory_words import (
+    bury_overtaken,
+    forget_annotation,
+    hear_note,
+    is_deleted,
+    learn,
+    merged_with,
+    set_local,
+)
 from einthoven.store_rules_feed import (
     DELETED_RESULT,
     SERVER_ALIAS,
     DeletionState,
     Known,
+    Overtaken,
     ServerSays,
     Shown,
     all_equal,
@@ -30,6 +39,8 @@ from einthoven.store_rules_feed import (
     news,
     note_name,
     says_anything,
+    spared,
+    until,
     without_text,
 )
 from einthoven_protocol.limits import MAX_GIVEN_PER_REPAIR
@@ -115,7 +126,7 @@ def _bury(books: Books, gone: Tombstone) -> None:
     if gone.kind == RowKind.RESULT:
         _bury_result(books, name)
     elif gone.kind == RowKind.ANNOTATION:
-        _bury_annotation(books, name, gone.author)
+        _bury_annotation(books, name, gone.author, until(gone))
     elif gone.kind == RowKind.NOTE:
         _bury_note(books, name)
 
@@ -146,18 +157,32 @@ def _refuse(books: Books, place: Place) -> None:
     books.lost.discard(place)
 
 
-def _bury_annotation(books: Books, target: ResultId, author: str) -> None:
+def _bury_annotation(books: Books, target: ResultId, author: str, hlc: int) -> None:
     name = (target, author)
+    bury_overtaken(books, target, author, hlc)
     known, local = books.known.get(name), books.local.get(name)
+    deletion, deleted = annotation_name(target, author), is_deleted(books, name)
     if known is None:
-        books.deletions.pop(annotation_name(target, author), None)
+        if books.deletion_times.get(deletion, 0) <= hlc:
+            books.deletions.pop(deletion, None)
         return
-    left = news(local, known) if local is not None else None
-    own = name in books.own
+    kept_known = spared(known, hlc)
+    waiting = None if local is None else news(local, known)
+    own, lost = name in books.own, books.overtaken.get(name)
+    state, time = books.deletions.get(deletion), books.deletion_times.get(deletion, 0)
     forget_annotation(books, name)
-    if own and left is not None and says_anything(left):
+    if kept_known is not None:
+        books.known[name] = kept_known
+    if deleted and state is not None and time > hlc:
+        books.deletions[deletion], books.deletion_times[deletion] = state, time
+    elif kept_known is not None:
+        set_local(books, name, kept_known)
+    if own and waiting is not None and says_anything(waiting):
         books.own.add(name)
-        set_local(books, name, left)
+        set_local(books, name, merged_with(books.local.get(name), waiting))
+    if own and lost is not None and (left := spared(lost.row, hlc)) is not None and name in books.local:
+        books.own.add(name)
+        books.overtaken[name] = Overtaken(left, (0, 0))
 
 
 def _bury_note(books: Books, name: ResultId) -> None:
@@ -194,6 +219,7 @@ def begin_new_history(books: Books, spoken_of: int, notes_acknowledged: int) -> 
     books.dropped = {name: share for name, share in books.dropped.items() if _is_own(books, name)}
     for held in (books.bases, books.refused_words, books.alerts, books.lost):
         held.clear()
+    books.overtaken = {name: Overtaken(held.row, (0, 0)) for name, held in books.overtaken.items()}
 
 
 def begin_enrolment(books: Books) -> None:
@@ -208,6 +234,8 @@ def begin_enrolment(books: Books) -> None:
         books.lost,
         books.bases,
         books.refused_words,
+        books.overtaken,
+        books.deletion_times,
         books.server_digests,
     ):
         held.clear()

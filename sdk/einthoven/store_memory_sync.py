@@ -24,6 +24,7 @@ from einthoven.store_memory_buckets import bucket_digest, other_digests, server_
 from einthoven.store_memory_words import (
     is_deleted,
     merged_with,
+    push_of,
     refused_words,
     sendable_deletions,
     set_local,
@@ -47,13 +48,13 @@ from einthoven.store_rules import (
 )
 from einthoven.store_rules_feed import (
     URGENT_TIER,
+    Bases,
+    Overtaken,
     check_words,
     encoded_results,
     feeds,
     is_late,
-    news,
     oldest_word_ms,
-    sent_bases,
 )
 from einthoven_protocol.limits import (
     MAX_ALERTS_PER_EXCHANGE,
@@ -90,8 +91,8 @@ def pending(books: Books, limit: int) -> Pending:
         epoch=epoch,
         results=tuple(to_row(result) for result in run),
         segment_digests=tuple(result.segment_digest for result in run),
-        annotations=tuple(words),
-        annotation_bases=tuple(sent_bases(books.bases.get((row.target, row.author), (0, 0)), row) for row in words),
+        annotations=tuple(row for row, _ in words),
+        annotation_bases=tuple(bases for _, bases in words),
         alerts=tuple(to_row(result) for result in alerts),
         alert_segment_digests=tuple(result.segment_digest for result in alerts),
         notes=tuple(notes[: min(limit, MAX_NOTES_PER_EXCHANGE)]),
@@ -117,10 +118,10 @@ def _alerts(books: Books, epoch: int, last_pushed: int) -> list[WindowResult]:
     ]
 
 
-def _sendable_annotations(books: Books) -> list[AnnotationRow]:
+def _sendable_annotations(books: Books) -> list[tuple[AnnotationRow, Bases]]:
     """R9, R12 and R15: the news of what waits, but for what speaks of a result that waits itself."""
     return [
-        news(row, None if is_deleted(books, (row.target, row.author)) else books.known.get((row.target, row.author)))
+        push_of(books, row)
         for row in books.waiting_annotations()
         if not books.waits(row.target) and not is_deleted(books, (row.target, row.author))
     ]
@@ -133,7 +134,7 @@ def sync_state(books: Books) -> SyncState:
     words, deletions = books.waiting_annotations(), sum(state == 0 for state in books.deletions.values())
     firsts = [books.waiting(epoch)[:1] for epoch in books.epochs]
     oldest = [result.started_at_ms for first in firsts for result in first] + [row.at_ms for row in notes]
-    said_ms = oldest_word_ms(news(row, books.known.get((row.target, row.author))) for row in words)
+    said_ms = oldest_word_ms(push_of(books, row)[0] for row in words)
     return SyncState(
         epoch=books.epoch,
         acknowledged=books.acknowledged[books.epoch],
@@ -203,6 +204,11 @@ def apply(books: Books, request: ExchangeRequest, response: ExchangeResponse, dr
     if books.keyed_with != keyed_with:
         feed.rename_own_deletions(books, books.own_alias, request.device_alias)
         books.keyed_with = keyed_with
+    upgraded = (
+        feeds(response.capabilities)
+        and not feeds(books.server_says.capabilities)
+        and books.last_exchange_ms is not None
+    )
     feed.note_server(books, response)
     late = is_late(books.cursor, request, response)
     if begins_new_history(books.cursor, response):
@@ -220,7 +226,7 @@ def apply(books: Books, request: ExchangeRequest, response: ExchangeResponse, dr
         take_pushed(books, request, response)
         feed.hear(books, response)
     current = request.epoch == books.epoch
-    books.cursor = next_cursor(books.cursor, request, response, current=current)
+    books.cursor = next_cursor(books.cursor, request, response, current=current, upgraded=upgraded)
     books.last_exchange_ms = at_ms
     feed.note_digests(books, response)
     books.rebaseline = books.rebaseline or response.rebaseline
@@ -351,10 +357,28 @@ def _give_again(
         if books.alerts.pop(place, False):
             books.replicas[old_target] = Replica(to_row(result))
         del books.results[place]
-        given = books.give_counter(result)
-        new_target = ResultId(request.device_alias, books.epoch, given.counter)
+        new_target = _given_before(books, request.device_alias, result)
+        if new_target is None:
+            given = books.give_counter(result)
+            new_target = ResultId(request.device_alias, books.epoch, given.counter)
         for name in sorted(name for name in books.own if name[0] == old_target):
             _move_words(books, name, new_target, pushed.get(name))
+
+
+def _given_before(books: Books, alias: int, result: WindowResult) -> ResultId | None:
+    """R7: where this own result came down from, if it was given again before."""
+    row = to_row(result)
+    return min(
+        (
+            name
+            for name, kept in books.replicas.items()
+            if name.device_alias == alias
+            and kept.known
+            and (name.epoch, name.counter) not in books.results
+            and msgspec.structs.replace(kept.row, counter=row.counter) == row
+        ),
+        default=None,
+    )
 
 
 def _move_words(books: Books, name: AnnotationName, new_target: ResultId, pushed: AnnotationRow | None) -> None:
@@ -365,6 +389,9 @@ def _move_words(books: Books, name: AnnotationName, new_target: ResultId, pushed
     books.refused_words.pop(name, None)
     for held in (moved, name):
         books.bases.pop(held, None)
+    if name in books.overtaken:
+        lost = books.overtaken.pop(name).row
+        books.overtaken[moved] = Overtaken(msgspec.structs.replace(lost, target=new_target), (0, 0))
     set_local(books, moved, merged_with(books.local.get(moved), msgspec.structs.replace(words, target=new_target)))
     books.own.add(moved)
     stays = known if pushed is None else pushed

@@ -10,23 +10,35 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
+
 from einthoven.store_events import ForkReason
-from einthoven.store_memory_books import AnnotationName, Books, KeptNote, OwnNote, Place
+from einthoven.store_memory_books import AnnotationName, Books, KeptNote, NoteName, OwnNote, Place
 from einthoven.store_memory_buckets import holds_note
 from einthoven.store_rules import Draw
 from einthoven.store_rules_feed import (
+    Bases,
     DeletionState,
     Known,
+    Overtaken,
     Shown,
     annotation_name,
     feeds,
+    identity_of,
+    is_same_note,
+    latest,
     next_bases,
     next_note_counter,
     no_such_row,
     note_name,
     note_row_bytes,
+    overtaken,
     refused_names,
     said,
+    spared,
+    to_push,
+    until,
+    without_pushed,
     without_text,
 )
 from einthoven_protocol.merge import merge_annotation
@@ -65,9 +77,30 @@ def set_local(books: Books, name: AnnotationName, row: AnnotationRow) -> None:
 def learn(books: Books, row: AnnotationRow) -> None:
     """R3."""
     name = (row.target, row.author)
-    books.known[name] = known = merged_with(books.known.get(name), row)
-    if not is_deleted(books, name):
-        set_local(books, name, merged_with(books.local.get(name), known))
+    before, known_before = books.local.get(name), books.known.get(name)
+    books.known[name] = known = merged_with(known_before, row)
+    if is_deleted(books, name):
+        return
+    local = merged_with(before, known)
+    if name in books.own and name not in books.refused_words:
+        bases = books.bases.get(name, (0, 0))
+        keep_overtaken(books, name, overtaken(books.overtaken.get(name), before, known_before, local, bases))
+    set_local(books, name, local)
+
+
+def keep_overtaken(books: Books, name: AnnotationName, held: Overtaken | None) -> None:
+    """R12: remember what is still to be pushed."""
+    books.overtaken.pop(name, None)
+    if held is not None:
+        books.overtaken[name] = held
+
+
+def push_of(books: Books, row: AnnotationRow) -> tuple[AnnotationRow, Bases]:
+    """R12: what goes up of an annotation that waits, and its base marks."""
+    name = (row.target, row.author)
+    known = None if is_deleted(books, name) else books.known.get(name)
+    refused = name in books.refused_words
+    return to_push(row, known, books.bases.get(name, (0, 0)), books.overtaken.get(name), refused=refused)
 
 
 def take_pushed(books: Books, request: ExchangeRequest, response: ExchangeResponse) -> None:
@@ -76,6 +109,7 @@ def take_pushed(books: Books, request: ExchangeRequest, response: ExchangeRespon
     for row in request.annotations:
         name = (row.target, row.author)
         reason = refused.get(annotation_name(*name))
+        keep_overtaken(books, name, without_pushed(books.overtaken.get(name), row))
         if reason is None:
             learn(books, row)
         elif name in books.own and name in books.local and said(row, books.local[name]):
@@ -84,7 +118,7 @@ def take_pushed(books: Books, request: ExchangeRequest, response: ExchangeRespon
 
 def forget_annotation(books: Books, name: AnnotationName) -> None:
     """Leave nothing of an annotation."""
-    for held in (books.local, books.known, books.bases, books.refused_words):
+    for held in (books.local, books.known, books.bases, books.refused_words, books.overtaken):
         held.pop(name, None)
     books.own.discard(name)
     books.deletions.pop(annotation_name(*name), None)
@@ -121,9 +155,9 @@ def delete(books: Books, row: Tombstone) -> None:
         InputError: There is no such row here.
     """
     if row.kind == RowKind.ANNOTATION:
-        _delete_annotation(books, row)
+        _delete_annotation(books, identity_of(row))
     elif row.kind == RowKind.NOTE and not row.author:
-        _delete_note(books, row)
+        _delete_note(books, identity_of(row))
     else:
         raise no_such_row()
 
@@ -132,13 +166,14 @@ def _delete_annotation(books: Books, row: Tombstone) -> None:
     name = (ResultId(row.device_alias, row.epoch, row.counter), row.author)
     if name not in books.own or name not in books.local:
         raise no_such_row()
-    known = books.known.get(name)
+    known, time = books.known.get(name), latest(books.local[name])
     forget_annotation(books, name)
     if known is not None:
         books.known[name] = known
     elif books.waits(name[0]):
         return
     books.deletions[row] = DeletionState.WAITS
+    books.deletion_times[row] = max(time, books.deletion_times.get(row, 0))
 
 
 def _delete_note(books: Books, row: Tombstone) -> None:
@@ -160,7 +195,11 @@ def _delete_note(books: Books, row: Tombstone) -> None:
 
 def sendable_deletions(books: Books) -> list[Tombstone]:
     """R15: those that need not wait for anything else."""
-    return [row for row, state in sorted(books.deletions.items()) if state == 0 and not _held_back(books, row)]
+    return [
+        msgspec.structs.replace(row, hlc=books.deletion_times.get(row, 0))
+        for row, state in sorted(books.deletions.items())
+        if state == DeletionState.WAITS and not _held_back(books, row)
+    ]
 
 
 def _held_back(books: Books, row: Tombstone) -> bool:
@@ -173,26 +212,38 @@ def _held_back(books: Books, row: Tombstone) -> bool:
 def settle_deletions(books: Books, request: ExchangeRequest, response: ExchangeResponse) -> None:
     """R15: what became of pushed deletions."""
     refused = refused_names(response)
-    for row in request.deletions:
-        if books.deletions.get(row) != DeletionState.WAITS:
+    for pushed in request.deletions:
+        row = identity_of(pushed)
+        if books.deletions.get(row) != DeletionState.WAITS or pushed.hlc != books.deletion_times.get(row, 0):
             continue
         reason = refused.get(row)
         if row.kind == RowKind.ANNOTATION:
-            _settle_annotation(books, row, reason)
+            _settle_annotation(books, row, reason, until(pushed))
         else:
             _settle_note(books, row, reason)
 
 
-def _settle_annotation(books: Books, row: Tombstone, reason: int | None) -> None:
+def _settle_annotation(books: Books, row: Tombstone, reason: int | None, hlc: int) -> None:
     name = (ResultId(row.device_alias, row.epoch, row.counter), row.author)
     del books.deletions[row]
     if reason is None:
-        books.known.pop(name, None)
+        bury_overtaken(books, *name, hlc)
+        books.deletion_times.pop(row, None)
+        left = spared(books.known.pop(name, None), hlc)
+        if left is not None:
+            books.known[name] = left
+            set_local(books, name, merged_with(books.local.get(name), left))
         return
     books.deletions[row] = reason
     if name in books.known:
         books.own.add(name)
         set_local(books, name, merged_with(books.local.get(name), books.known[name]))
+
+
+def bury_overtaken(books: Books, target: ResultId, author: str, hlc: int) -> None:
+    """R15 and R16: superseded writes go with the words of their author, up to a time."""
+    for row in [row for row in books.superseded if (row.target, row.author) == (target, author) and row.hlc <= hlc]:
+        del books.superseded[row]
 
 
 def _settle_note(books: Books, row: Tombstone, reason: int | None) -> None:
@@ -254,17 +305,38 @@ def _pass_notes(books: Books, request: ExchangeRequest, response: ExchangeRespon
             again.append(place)
         elif note.shown is Shown.LISTED:
             books.own_notes[place] = replace(note, refused=reason)
+        elif note.row.text and reason == RejectReason.CONFLICTS_WITH_STORED:
+            _leave_place(books, place, name)
         else:
-            if note.row.text or reason != RejectReason.CONFLICTS_WITH_STORED:
+            if reason != RejectReason.CONFLICTS_WITH_STORED:
                 books.deletions.pop(note_name(*name), None)
             books.own_notes[place] = OwnNote(without_text(note.row), Shown.GONE)
     books.notes_acknowledged[epoch] = max(mark, last)
     return again
 
 
+def _leave_place(books: Books, place: Place, name: NoteName) -> None:
+    """What was deleted here is not what the server has there: that one is not to be deleted."""
+    del books.own_notes[place]
+    books.deletions.pop(note_name(*name), None)
+    if name in books.notes:
+        books.notes[name] = replace(books.notes[name], hidden=False)
+
+
+def _was_given_again(books: Books, note: NoteRow) -> bool:
+    """R7: whether this own note came down from another place."""
+    return any(
+        kept.known is Known.HELD and kept.row.device_alias == books.own_alias and is_same_note(kept.row, note)
+        for kept in books.notes.values()
+        if (kept.row.epoch, kept.row.counter) not in books.own_notes
+    )
+
+
 def _give_note_again(books: Books, place: Place) -> None:
     note = books.own_notes.pop(place)
     if note.shown is Shown.LISTED:
+        if _was_given_again(books, note.row):
+            return
         add_note(books, note.row.author, note.row.text, note.row.at_ms)
     else:
         books.deletions.pop(note_name(books.own_alias, *place), None)

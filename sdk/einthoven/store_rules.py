@@ -19,9 +19,11 @@ Applying an exchange (``Store.apply_exchange``), rule by rule:
         merged into the local one. One that was ever written here waits exactly as long as local and known differ, so
         one that was changed again while the exchange was under way goes on waiting.
     R4. The cursor becomes the response's if the request went out from where the store stands; a pair that comes late
-        or twice can only move it forward. In an exchange of an epoch that is not (or, by R2 and R7, no longer) the
-        current one it stays, or goes to the beginning of a new history (R6): a server does not send a device what it
-        wrote itself in the same epoch, and a store that was turned back has to hear that again.
+        or twice can only move it forward, and not if it was asked from further on. In an exchange of an epoch that is
+        not (or, by R2 and R7, no longer) the current one it stays, or goes to the beginning of a new history (R6): a
+        server does not send a device what it wrote itself in the same epoch, and a store that was turned back has to
+        hear that again. Where a server first announces ``FEED`` to a store that had exchanges without, it goes to the
+        beginning: what came before is to be heard as well.
     R5. The digest covers the results that the server holds by R1, of all epochs, and the annotations of R3 as the
         server is known to hold them. A result that retention dropped stays in it, until another sync key or alias
         makes it be computed anew.
@@ -34,7 +36,9 @@ Applying an exchange (``Store.apply_exchange``), rule by rule:
         was turned back. If that epoch is current, the store forks (``COUNTER_REUSED``). The result is given again: it
         leaves its place and gets the next counter of the current epoch. This device's own annotations of it that the
         server did not know before this exchange go with it; such a one that was pushed in this very request stays at
-        the old place too, for there the server has it now. The refusal is not kept.
+        the old place too, for there the server has it now. The refusal is not kept. If an own row that came down
+        (R11) is equal to it but for epoch and counter, it was given again before: it only leaves its place, and own
+        words go to that row. So do notes.
     R8. Where the result above the mark is missing and later ones wait, nothing can be pushed: a server takes no gap.
         ``pending`` is then an empty question in that epoch. If the answer covers the hole, the mark moves to the end
         of the hole, and what follows is pushed. If it does not (and is not from before the mark: R4's late pairs),
@@ -55,9 +59,10 @@ What came with version 1.1 of the protocol (*own* is what has this device's alia
         stands beside that one, and goes when that one is found to be held. It is never pushed.
     R12. The server is told only what it is not known to have: of an annotation that waits, ``pending`` gives the
         registers that differ from those known, and for each the base mark of the register that was known when it
-        began to differ (later writes before the push do not change that: their writer had seen nothing newer). An
-        annotation that was refused waits no more until it is changed here; it stays readable, and among
-        ``refused_words``.
+        began to differ (later writes before the push do not change that: their writer had seen nothing newer). A
+        register that waits and is overtaken by what comes down is pushed once all the same, as what it was: the server
+        keeps it as superseded. An annotation that was refused waits no more until it is changed here; it stays
+        readable, and among ``refused_words``.
     R13. Notes have a log of their own for each epoch, with counters and a mark like results; R1, R2, R6, R7 and R8
         hold for it in the same way, whatever comes first forks. A server that announced no ``FEED`` says nothing of
         notes. ``pending`` speaks of the oldest epoch in which a note waits only if no result waits anywhere. An own
@@ -71,11 +76,14 @@ What came with version 1.1 of the protocol (*own* is what has this device's alia
         (R9); what is written again there meanwhile waits for the deletion. An annotation of an own result that itself
         waits was never sent and is simply gone. Once the deletion was pushed and not refused, the server holds the
         row no more; of a note its place is kept, without its text. A refused deletion brings the row back. Those of
-        notes are remembered: if the server begins a new history (R6), or sends the note again, they wait again.
+        notes are remembered: if the server begins a new history (R6), or sends the note again, they wait again. The
+        deletion of an annotation goes as far as its latest register here: later ones stay, and so do superseded
+        writes that are later.
     R16. Tombstones are taken in before all else that came with them. A result goes with all annotations and
         superseded writes on it; an own one stays readable as refused (``REJECTED``, ``DELETED``), if its fate was
-        decided. Of an annotation what the server is known to hold goes, registers that differ from it stay and wait.
-        A settled or foreign note goes; of an own one the place is kept. Unknown kinds do nothing.
+        decided. Of an annotation what the server is known to hold goes, with superseded writes of that author, as far
+        as the tombstone's time; registers that are later, or differ from what is known, stay. A settled or foreign
+        note goes; of an own one the place is kept. Unknown kinds do nothing.
     R17. A response that was asked from elsewhere than where the store stands, and whose cursor is before it, is late:
         of it only the fate of what was pushed counts (and not even what annotations it shows to be known), for what
         came down in it may have been removed since.
@@ -297,8 +305,8 @@ def dropped_subject(kind: ContentKind, reason: DropReason, count: int) -> str:
 
 
 def begins_new_history(stored: Cursor, response: ExchangeResponse) -> bool:
-    """R6; once its cursor is stored, the same history does not begin again."""
-    return response.cursor.shard_epoch > stored.shard_epoch
+    """R6; once its cursor is stored, the same history does not begin again, and the first one heard of is none."""
+    return 0 < stored.shard_epoch < response.cursor.shard_epoch
 
 
 def refused_verdicts(response: ExchangeResponse) -> Mapping[int, RowVerdict]:
@@ -311,7 +319,9 @@ def is_reused(verdict: RowVerdict) -> bool:
     return verdict.code == VerdictCode.REJECTED and verdict.reason == RejectReason.CONFLICTS_WITH_STORED
 
 
-def next_cursor(stored: Cursor, request: ExchangeRequest, response: ExchangeResponse, *, current: bool) -> Cursor:
+def next_cursor(
+    stored: Cursor, request: ExchangeRequest, response: ExchangeResponse, *, current: bool, upgraded: bool = False
+) -> Cursor:
     """R4.
 
     Args:
@@ -319,12 +329,17 @@ def next_cursor(stored: Cursor, request: ExchangeRequest, response: ExchangeResp
         request: What was asked.
         response: What was answered.
         current: Whether the request's epoch is the current one, after all that the response made happen.
+        upgraded: Whether the server has begun to feed more than it did.
     """
+    if upgraded:
+        return Cursor(max(stored.shard_epoch, response.cursor.shard_epoch), 0)
     if not current:
-        return Cursor(response.cursor.shard_epoch, 0) if begins_new_history(stored, response) else stored
+        newer = response.cursor.shard_epoch > stored.shard_epoch
+        return Cursor(response.cursor.shard_epoch, 0) if newer else stored
     if request.cursor == stored:
         return response.cursor
-    return max(stored, response.cursor)
+    # What was asked from further on leaves something out that is yet to be heard.
+    return max(stored, response.cursor) if request.cursor < stored else stored
 
 
 def check_result_count(results: Sequence[object]) -> None:

@@ -23,7 +23,7 @@ from einthoven_protocol.canonical import (
     encode_superseded_row,
 )
 from einthoven_protocol.errors import ProtocolError
-from einthoven_protocol.limits import MAX_COUNTER
+from einthoven_protocol.limits import MAX_COUNTER, MAX_HLC
 from einthoven_protocol.merge import base_mark
 from einthoven_protocol.messages import (
     AnnotationRow,
@@ -164,6 +164,38 @@ def feeds(capabilities: int) -> bool:
     return bool(capabilities & Capability.FEED)
 
 
+def identity_of(row: Tombstone) -> Tombstone:
+    """A deletion or tombstone without its time."""
+    return msgspec.structs.replace(row, hlc=0)
+
+
+def until(row: Tombstone) -> int:
+    """R15: up to which time a deletion or tombstone of an annotation goes."""
+    return row.hlc or MAX_HLC
+
+
+def latest(row: AnnotationRow) -> int:
+    """Time of an annotation's latest register."""
+    return max(row.rhythm.hlc, row.comment.hlc, *(register.hlc for register in row.further), 0)
+
+
+def after(row: AnnotationRow, hlc: int) -> AnnotationRow:
+    """The registers of a row that were written after a time; others say nothing."""
+    return AnnotationRow(
+        target=row.target,
+        author=row.author,
+        rhythm=row.rhythm if row.rhythm.hlc > hlc else SILENT,
+        comment=row.comment if row.comment.hlc > hlc else SILENT,
+        further=tuple(register for register in row.further if register.hlc > hlc),
+    )
+
+
+def spared(row: AnnotationRow | None, hlc: int) -> AnnotationRow | None:
+    """The same, ``None`` if nothing is left."""
+    left = None if row is None else after(row, hlc)
+    return left if left is not None and says_anything(left) else None
+
+
 def refused_names(response: ExchangeResponse) -> dict[Tombstone, int]:
     """Reason of each refused annotation, note and deletion, by name."""
     return {
@@ -198,6 +230,79 @@ def news(local: AnnotationRow, known: AnnotationRow | None) -> AnnotationRow:
         comment=SILENT if local.comment == known.comment else local.comment,
         further=tuple(register for register in local.further if register not in known.further),
     )
+
+
+class Overtaken(msgspec.Struct, frozen=True):
+    """R12: registers that waited and were overtaken by what came down, until they were pushed.
+
+    Attributes:
+        row: Their values; others say nothing.
+        bases: Their marks.
+    """
+
+    row: AnnotationRow
+    bases: Bases
+
+
+def overtaken(
+    held: Overtaken | None, before: AnnotationRow | None, known: AnnotationRow | None, now: AnnotationRow, bases: Bases
+) -> Overtaken | None:
+    """R12: what is overtaken once the local annotation was merged with what came down.
+
+    Args:
+        held: What was until then.
+        before: The local annotation before.
+        known: What the server was known to hold before.
+        now: The local annotation now.
+        bases: Base marks of the one before.
+    """
+    if before is None:
+        return held
+    waited = news(before, known)
+    rhythm = waited.rhythm not in (SILENT, now.rhythm)
+    comment = waited.comment not in (SILENT, now.comment)
+    if not rhythm and not comment:
+        return held
+    silent = AnnotationRow(target=now.target, author=now.author, rhythm=SILENT, comment=SILENT)
+    old = held or Overtaken(silent, (0, 0))
+    return Overtaken(
+        msgspec.structs.replace(
+            silent,
+            rhythm=waited.rhythm if rhythm else old.row.rhythm,
+            comment=waited.comment if comment else old.row.comment,
+        ),
+        (bases[0] if rhythm else old.bases[0], bases[1] if comment else old.bases[1]),
+    )
+
+
+def without_pushed(held: Overtaken | None, pushed: AnnotationRow) -> Overtaken | None:
+    """R12: what of it is still to be pushed after this was."""
+    if held is None:
+        return None
+    row = msgspec.structs.replace(
+        held.row,
+        rhythm=SILENT if held.row.rhythm == pushed.rhythm else held.row.rhythm,
+        comment=SILENT if held.row.comment == pushed.comment else held.row.comment,
+    )
+    return Overtaken(row, held.bases) if says_anything(row) else None
+
+
+def to_push(
+    local: AnnotationRow, known: AnnotationRow | None, bases: Bases, held: Overtaken | None, *, refused: bool
+) -> tuple[AnnotationRow, Bases]:
+    """R12: what goes up of an annotation, and its base marks."""
+    row = after(local, MAX_HLC) if refused else news(local, known)
+    rhythm, comment = sent_bases(bases, row)
+    if held is not None and row.rhythm == SILENT:
+        row, rhythm = msgspec.structs.replace(row, rhythm=held.row.rhythm), held.bases[0]
+    if held is not None and row.comment == SILENT:
+        row, comment = msgspec.structs.replace(row, comment=held.row.comment), held.bases[1]
+    return row, sent_bases((rhythm, comment), row)
+
+
+def is_same_note(one: NoteRow, other: NoteRow) -> bool:
+    """R7: whether two notes are equal but for where they stand."""
+    return (one.author, one.at_ms, one.text, one.extra) == (other.author, other.at_ms, other.text, other.extra)
 
 
 def says_anything(row: AnnotationRow) -> bool:

@@ -35,7 +35,7 @@ Tables (all of version 2, and from ``own_note`` on of version 3):
     alert_sent  Results that went ahead, and whether the server holds them.
     to_give     Results that the server lost.
     dropped_run Shares of consecutive results that were dropped (``store_rules``, R20).
-    draft       Base marks of an annotation that waits, or why it was refused.
+    draft       Base marks of an annotation that waits, what of it was overtaken, or why it was refused.
     link        One line: what the server said last of itself and of the own records, whether to compare, and how many
                 histories there were.
 """
@@ -150,7 +150,7 @@ TABLES: Final = (
     ),
     Table(
         "deletion",
-        ("kind", "device_alias", "epoch", "counter", "author", "state"),
+        ("kind", "device_alias", "epoch", "counter", "author", "state", "hlc"),
         ("kind", "device_alias", "epoch", "counter", "author"),
         False,
     ),
@@ -164,7 +164,18 @@ TABLES: Final = (
     ),
     Table(
         "draft",
-        ("device_alias", "epoch", "counter", "author", "rhythm_base", "comment_base", "refused"),
+        (
+            "device_alias",
+            "epoch",
+            "counter",
+            "author",
+            "rhythm_base",
+            "comment_base",
+            "refused",
+            "overtaken_rhythm_base",
+            "overtaken_comment_base",
+            "overtaken_body",
+        ),
         ("device_alias", "epoch", "counter", "author"),
         False,
     ),
@@ -397,6 +408,7 @@ VERSION_3: Final = (
         {_NAME_OF_RESULT},
         author TEXT NOT NULL,
         state INTEGER NOT NULL,
+        hlc INTEGER NOT NULL,
         {_TAG},
         PRIMARY KEY (kind, device_alias, epoch, counter, author)
     ) STRICT""",
@@ -416,6 +428,9 @@ VERSION_3: Final = (
         rhythm_base INTEGER NOT NULL,
         comment_base INTEGER NOT NULL,
         refused INTEGER NOT NULL,
+        overtaken_rhythm_base INTEGER NOT NULL,
+        overtaken_comment_base INTEGER NOT NULL,
+        overtaken_body BLOB,
         {_TAG},
         PRIMARY KEY (device_alias, epoch, counter, author)
     ) STRICT""",

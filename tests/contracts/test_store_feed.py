@@ -483,7 +483,7 @@ def test_tombstones_of_words(store: Store, make_window: MakeWindow) -> None:
     told_all(store, make_window)
     store.annotate(annotation(comment="newer", hlc=20))
     gone = (
-        Tombstone(RowKind.ANNOTATION, ALIAS, 1, 1, "p1"),
+        Tombstone(RowKind.ANNOTATION, ALIAS, 1, 1, "p1", 10),
         Tombstone(RowKind.ANNOTATION, OTHER, 1, 1, "clinician"),
         Tombstone(RowKind.NOTE, OTHER, 1, 1),
         Tombstone(RowKind.NOTE, ALIAS, 1, 2),
@@ -495,7 +495,8 @@ def test_tombstones_of_words(store: Store, make_window: MakeWindow) -> None:
 
     assert [(row.author, row.comment.value) for row in store.annotations()] == [("p1", "newer")]
     assert store.notes(0, 99) == []
-    assert counts(state) == {(ALIAS, 1): 3, (ALIAS, 2): 1, (OTHER, 1): 2}
+    assert counts(state) == {(ALIAS, 1): 3, (OTHER, 1): 2}
+    assert store.superseded() == []
 
 
 def test_refused_deletions_of_notes_bring_them_back_and_refused_notes_stay(store: Store) -> None:
@@ -616,3 +617,73 @@ def test_an_annotation_written_anew_waits_for_the_deletion_of_the_old_one(
     waiting = store.pending(limit=9)
     assert (waiting.annotations, waiting.annotation_bases) == ((anew,), ((0, 0),))
     assert answered(store).digest.count == 2
+
+
+def test_a_word_that_was_overtaken_before_it_was_sent_goes_up_once(store: Store, make_window: MakeWindow) -> None:
+    filled(store, make_window, 1)
+    answered(store)
+    store.annotate(annotation(comment="mine", hlc=10))
+    later = annotation(comment="theirs", hlc=20)
+    question = msgspec.structs.replace(asked(store), annotations=(), annotation_bases=())
+    answered(store, question, annotations=(later,))
+    assert store.annotations() == [later]
+
+    waiting = store.pending(limit=9)
+
+    assert [row.comment for row in waiting.annotations] == [Register("mine", 10)]
+    assert waiting.annotation_bases == ((0, 0),)
+    assert store.sync_state().waiting_annotations == 1
+    assert answered(store).waiting_annotations == 0
+
+
+def test_a_result_that_was_given_again_before_is_not_given_a_third_time(store: Store, make_window: MakeWindow) -> None:
+    (mine,) = filled(store, make_window, 1)
+    store.annotate(annotation())
+    row = msgspec.structs.replace(to_row(mine), counter=5)
+    conflict = (RowVerdict(1, VerdictCode.REJECTED, RejectReason.CONFLICTS_WITH_STORED),)
+    question = msgspec.structs.replace(asked(store), results=())
+    answered(store, question, results=(IdentifiedResult(device_alias=ALIAS, epoch=9, row=row),))
+
+    state = answered(store, verdicts=conflict)
+
+    assert (state.last_counter, store.stats().results) == (0, 0)
+    assert [(one.epoch, one.row.counter) for one in store.replicas(0, 2**60)] == [(9, 5)]
+    assert [row.target for row in store.pending(limit=9).annotations] == [ResultId(ALIAS, 9, 5)]
+
+
+def test_a_deletion_goes_as_far_as_it_says(store: Store, make_window: MakeWindow) -> None:
+    filled(store, make_window, 1)
+    answered(store)
+    store.annotate(annotation(hlc=10))
+    answered(store)
+    lost = Superseded(ResultId(ALIAS, 1, 1), "p1", 2, 9, "before")
+    answered(store, superseded=(lost,))
+    store.delete(Tombstone(RowKind.ANNOTATION, ALIAS, 1, 1, "p1"))
+    (pushed,) = store.pending(limit=9).deletions
+    assert pushed.hlc == 10
+    heard = msgspec.structs.replace(annotation(hlc=10), comment=Register("elsewhere", 30))
+    answered(store, msgspec.structs.replace(asked(store), deletions=()), annotations=(heard,))
+
+    answered(store)
+
+    assert [(row.rhythm, row.comment) for row in store.annotations()] == [(Register("", 0), Register("elsewhere", 30))]
+    assert store.superseded() == []
+
+
+def test_the_feed_is_read_from_its_beginning_once_the_server_has_one(store: Store) -> None:
+    store.put_setting("sync_key", SYNC_KEY)
+    assert answered(store, capabilities=0, cursor=Cursor(1, 7)).cursor == Cursor(1, 7)
+    request = asked(store)
+    assert answered(store, request, cursor=Cursor(1, 8)).cursor == Cursor(1, 0)
+    assert answered(store, request, cursor=Cursor(1, 8)).cursor == Cursor(1, 0)
+    assert answered(store, cursor=Cursor(1, 8)).cursor == Cursor(1, 8)
+
+
+def test_a_lost_place_in_the_feed_is_no_new_history(store: Store, make_window: MakeWindow) -> None:
+    filled(store, make_window, 2)
+    request = asked(store)
+    answered(store, request, cursor=Cursor(0, 0))
+
+    state = answered(store, cursor=Cursor(3, 1), acknowledged=0)
+
+    assert (state.acknowledged, state.waiting, state.cursor) == (2, 0, Cursor(3, 1))

@@ -93,12 +93,18 @@ superseded = st.builds(
     Superseded, targets, st.sampled_from("ab"), st.integers(1, 3), st.integers(1, 3), st.sampled_from(["", "x"])
 )
 tombstones = st.builds(
-    lambda kind, target, author: Tombstone(
-        kind, target.device_alias, target.epoch, target.counter, author if kind == RowKind.ANNOTATION else ""
+    lambda kind, target, author, hlc: Tombstone(
+        kind,
+        target.device_alias,
+        target.epoch,
+        target.counter,
+        author if kind == RowKind.ANNOTATION else "",
+        hlc if kind == RowKind.ANNOTATION else 0,
     ),
     st.sampled_from([1, 1, 2, 2, 3, 3, 9]),
     targets,
     st.sampled_from("ab"),
+    st.sampled_from([0, 2, 4]),
 )
 documents = st.builds(
     lambda name, version: Document(name=name, version=version, issued_at_ms=1, body=b"{}", signature=b"s"),
@@ -287,7 +293,7 @@ class TwoStoresFed(TwoStores):
             results=unique(down["results"], lambda one: (one.device_alias, one.epoch, one.row.counter)),
             notes=unique(down["notes"], lambda row: (row.device_alias, row.epoch, row.counter)),
             superseded=unique(down["superseded"], lambda row: row),
-            tombstones=unique(down["tombstones"], lambda row: row),
+            tombstones=unique(down["tombstones"], lambda row: (row.kind, row.device_alias, row.counter, row.author)),
             documents=tuple(down["documents"]),
             owners=said["owners"],
             cursor=Cursor(

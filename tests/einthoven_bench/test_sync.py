@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -57,7 +58,7 @@ def test_drawn_results_differ_in_time_and_signal() -> None:
 
     assert len(judged) == 4
     assert len({result.segment_digest for result in drawn}) == 50
-    assert [b.started_at_ms - a.started_at_ms for a, b in zip(drawn, drawn[1:], strict=False)] == [30_000] * 49
+    assert [b.started_at_ms - a.started_at_ms for a, b in itertools.pairwise(drawn)] == [30_000] * 49
     assert {result.logits for result in drawn} <= {result.logits for result in judged}
     assert drawn != drawn_results(judged, 50, seed=2)
 
