@@ -219,7 +219,8 @@ def bury_annotation(rows: SqlCipherRows, key: Key, hlc: int, buckets: Buckets) -
     goes_on = before.deleted and deletion is not None and deletion[6] > hlc
     if deletion is not None and goes_on:
         rows.put("deletion", deletion)
-    now = Annotation(known=known, local=None if goes_on else known, deleted=goes_on)
+    stays = known is not None and not goes_on
+    now = Annotation(known=known, local=known if stays else None, deleted=goes_on, own=before.own and stays)
     if before.own and waiting is not None and says_anything(waiting):
         now = replace(now, own=True, local=merged_with(now.local, waiting))
     lost = None if before.overtaken is None else spared(before.overtaken.row, hlc)

@@ -177,6 +177,8 @@ def _bury_annotation(books: Books, target: ResultId, author: str, hlc: int) -> N
         books.deletions[deletion], books.deletion_times[deletion] = state, time
     elif kept_known is not None:
         set_local(books, name, kept_known)
+        if own:
+            books.own.add(name)
     if own and waiting is not None and says_anything(waiting):
         books.own.add(name)
         set_local(books, name, merged_with(books.local.get(name), waiting))

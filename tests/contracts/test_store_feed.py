@@ -670,6 +670,19 @@ def test_a_deletion_goes_as_far_as_it_says(store: Store, make_window: MakeWindow
     assert store.superseded() == []
 
 
+def test_words_that_a_tombstone_spared_are_still_this_devices_to_send(store: Store, make_window: MakeWindow) -> None:
+    filled(store, make_window, 1)
+    answered(store)
+    store.annotate(annotation(hlc=20))
+    gone = Tombstone(RowKind.ANNOTATION, ALIAS, 1, 1, "p1", hlc=10)
+    assert answered(store, tombstones=(gone,)).waiting == 0
+
+    state = answered(store, cursor=Cursor(2, 1), acknowledged=1)
+
+    assert state.waiting_annotations == 1
+    assert store.pending(limit=9).annotations == (annotation(hlc=20),)
+
+
 def test_the_feed_is_read_from_its_beginning_once_the_server_has_one(store: Store) -> None:
     store.put_setting("sync_key", SYNC_KEY)
     assert answered(store, capabilities=0, cursor=Cursor(1, 7)).cursor == Cursor(1, 7)

@@ -68,6 +68,7 @@ class Steps:
         alias, epoch, counter = targets[-1 - step.pick % len(targets)]
         serial = self._world.truth.next_serial() if step.fields & 2 else 0
         own = alias == device.alias
+        before = device.store.annotations()
         row = annotating.annotate(
             device.store,
             counter,
@@ -78,7 +79,8 @@ class Steps:
             clock=device.clock,
         )
         if serial:
-            self._world.truth.said(device.number, device.life, row)
+            shown = [held for held in before if (held.target, held.author) == (row.target, row.author)]
+            self._world.truth.said(device.number, device.life, row, shown)
 
     @do.register
     async def _(self, step: h.WriteDiary) -> None:

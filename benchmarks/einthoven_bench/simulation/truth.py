@@ -190,12 +190,19 @@ class Truth:
         self.forks.append(kept)
         self.ahead.clear()
 
-    def said(self, device: int, life: int, row: AnnotationRow) -> None:
-        """Somebody said something on a device."""
+    def said(self, device: int, life: int, row: AnnotationRow, before: Iterable[AnnotationRow]) -> None:
+        """Somebody said something on a device.
+
+        Args:
+            device: Its number.
+            life: Of its files.
+            row: What is there now.
+            before: What was shown at that result before: words that went along with a result to another place.
+        """
         (serial,) = comment_serials([row])
-        name = (row.target, row.author)
-        for words in self.words.values():
-            if (words.device, words.life, words.name) == (device, life, name):
+        name, shown = (row.target, row.author), set(comment_serials(before))
+        for held, words in self.words.items():
+            if (words.device, words.life) == (device, life) and (words.name == name or held in shown):
                 words.replaced = True
         self.words[serial] = Words(device, life, name, row.comment.hlc)
 
