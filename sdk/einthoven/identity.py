@@ -6,7 +6,8 @@ Invariants:
     1. The signing key is made on the device and never leaves it.
     2. An identity is stored whole or not at all: between a former one and the next there is none, so that nothing is
        sent to a server by another's books.
-    3. What the patient wrote under a former identity is said again under the next (``store_rules``, R10).
+    3. Words of the patient at results, of a former identity, are said again under the next (``store_rules``, R10);
+       notes follow with its first sync, if they are not on its server (R22).
 """
 
 from __future__ import annotations

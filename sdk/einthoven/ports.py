@@ -335,11 +335,17 @@ class Shares:
 
     Attributes:
         shares: uint8 [n, 16], big-endian: each row's share of the digest, under the owner's sync key.
-        n_results: How many of them are results; the others are annotations, or notes and superseded writes.
+        result_ids: int64 [n_results, 2]: epoch and counter of those that are results, which are the first; the others
+            are annotations, or notes and superseded writes.
     """
 
     shares: NDArray[np.uint8]
-    n_results: int
+    result_ids: NDArray[np.int64]
+
+    @property
+    def n_results(self) -> int:
+        """How many of them are results."""
+        return len(self.result_ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -515,6 +521,17 @@ class Store(Protocol):
 
     def notes(self, first_ms: int, last_ms: int, *, limit: int = 1_000) -> Sequence[NoteRow]:
         """Notes of this and other devices that speak of [first_ms, last_ms], in order of (at_ms, identity)."""
+        ...
+
+    def say_former_notes(self, author: str) -> int:
+        """Give notes of a former enrolment that no server sent a place in this device's log; durable on return.
+
+        Args:
+            author: Whose they are now.
+
+        Returns:
+            How many there were.
+        """
         ...
 
     def delete(self, row: Tombstone) -> None:

@@ -14,7 +14,8 @@ from einthoven import sqlcipher_words as words
 from einthoven.sqlcipher_books import EpochLine, SyncLine, link_line, note_log, sync_line
 from einthoven.sqlcipher_bucket_repair import take_repair
 from einthoven.sqlcipher_buckets import Buckets, bucket_keys, other_digests, said_digests
-from einthoven.sqlcipher_notes import own_alias, rename_own_deletions, settle_note_deletion, settle_notes
+from einthoven.sqlcipher_former_notes import rename_own_deletions
+from einthoven.sqlcipher_notes import own_alias, settle_note_deletion, settle_notes
 from einthoven.sqlcipher_rows import SqlCipherRows
 from einthoven.sqlcipher_settling import (
     begin_enrolment,

@@ -1,4 +1,4 @@
-"""Notes of the diary in the encrypted store, and the deletions of all words (``store_rules``, R13, R15, R16, R22).
+"""Notes of the diary in the encrypted store, and the deletions of all words (``store_rules``, R13, R15, R16).
 
 Runs inside the caller's transaction and deliberately begins and commits none.
 
@@ -402,34 +402,3 @@ def begin_new_history(rows: SqlCipherRows, spoken_of: int, acknowledged: int, al
     for kept in [NoteLine(*row) for row in rows.select("note", "WHERE known = ?", (int(Known.HELD),))]:
         buckets.note(decode_note_row(kept.body), -1)
         rows.put("note", kept._replace(known=int(Known.NOT_HEARD)))
-
-
-def begin_enrolment(rows: SqlCipherRows, alias: int | None) -> None:
-    """R22: notes and their deletions; ``alias`` is the former one, if there was any."""
-    rows.delete_where("note", "WHERE known != ?", (int(Known.FORMER),))
-    for row in list(rows.select("deletion", "WHERE kind != ? OR state", (int(RowKind.NOTE),))):
-        if alias is None and row[0] == RowKind.NOTE:
-            rows.put("deletion", (*row[:5], int(DeletionState.WAITS), row[6]))
-        else:
-            rows.delete("deletion", row[:5])
-    if alias is None:
-        for log in note_logs(rows):
-            rows.put("note_log", log._replace(acknowledged=0))
-        for own in [OwnNoteLine(*row) for row in rows.select("own_note", "WHERE refused")]:
-            rows.put("own_note", own._replace(refused=0))
-        return
-    for own in [OwnNoteLine(*row) for row in rows.select("own_note", "WHERE shown = 0")]:
-        note = signed(own.body, alias, own.position)
-        name = (alias, note.epoch, note.counter)
-        rows.put("note", (*name, note.at_ms, int(Known.FORMER), 0, note_row_bytes(note)))
-    for table in ("own_note", "note_log", "deletion"):
-        rows.delete_where(table, "")
-
-
-def rename_own_deletions(rows: SqlCipherRows, former: int, alias: int) -> None:
-    """What was deleted before this device had its alias gets it."""
-    if former == alias:
-        return
-    for row in list(rows.select("deletion", "WHERE kind = ? AND device_alias = ?", (int(RowKind.NOTE), former))):
-        rows.delete("deletion", row[:5])
-        rows.put("deletion", (row[0], alias, *row[2:]))

@@ -22,6 +22,7 @@ from einthoven import sqlcipher_words as words
 from einthoven.result_rows import from_row
 from einthoven.sqlcipher_books import EpochLine, epoch_lines, link_line, results_above, sync_line
 from einthoven.sqlcipher_buckets import Buckets, own_held
+from einthoven.sqlcipher_former_notes import become_former
 from einthoven.sqlcipher_replicas import drop_replicas_at, find_equal_replica
 from einthoven.sqlcipher_row_reading import Row
 from einthoven.sqlcipher_rows import SqlCipherRows
@@ -60,7 +61,7 @@ def begin_enrolment(rows: SqlCipherRows) -> None:
         key = row[:4]
         before = words.load(rows, key)
         words.store(rows, key, words.Annotation(local=before.local), before)
-    notes.begin_enrolment(rows, sync.digest_device_alias)
+    become_former(rows, sync.digest_device_alias)
     feed.begin_enrolment(rows)
     for line in epoch_lines(rows):
         _move_mark(rows, line, 0)

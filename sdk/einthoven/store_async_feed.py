@@ -35,6 +35,10 @@ class AsyncFeed:
         """See ``Store``."""
         return await self._write(lambda store: store.add_note(author, text, at_ms=at_ms))
 
+    async def say_former_notes(self, author: str) -> int:
+        """See ``Store``."""
+        return await self._write(lambda store: store.say_former_notes(author))
+
     async def delete(self, row: Tombstone) -> None:
         """See ``Store``."""
         await self._write(lambda store: store.delete(row))

@@ -274,6 +274,14 @@ class MemoryStore:
         with self._open():
             return store_memory_words.listed_notes(self._books, first_ms, last_ms, limit)
 
+    def say_former_notes(self, author: str) -> int:
+        """See ``Store``."""
+        with self._open():
+            said = store_memory_words.say_former_notes(self._books, author)
+            for row in said:
+                self._record(AuditAction.ANNOTATED, note_subject(row.epoch, row.counter))
+            return len(said)
+
     def delete(self, row: Tombstone) -> None:
         """See ``Store``.
 

@@ -139,6 +139,17 @@ def add_note(books: Books, author: str, text: str, at_ms: int) -> NoteRow:
     return books.signed(row)
 
 
+def say_former_notes(books: Books, author: str) -> list[NoteRow]:
+    """R22: former notes that did not come down are this device's again."""
+    former = sorted(
+        (kept.row for kept in books.notes.values() if kept.known is Known.FORMER),
+        key=lambda row: (row.device_alias, row.epoch, row.counter),
+    )
+    for row in former:
+        del books.notes[row.device_alias, row.epoch, row.counter]
+    return [add_note(books, author, row.text, row.at_ms) for row in former]
+
+
 def listed_notes(books: Books, first_ms: int, last_ms: int, limit: int) -> list[NoteRow]:
     """Notes that are not deleted, in order."""
     found = [books.signed(note.row) for note in books.own_notes.values() if note.shown is Shown.LISTED]

@@ -102,8 +102,9 @@ What came with version 1.1 of the protocol (*own* is what has this device's alia
         again stays readable. Shares of dropped replicas are forgotten.
     R22. A new enrolment (R10) drops replicas, superseded writes, documents, owners, deletions and what others wrote
         down; own notes become those of the former alias: readable, nobody's to send, and ``delete`` removes them at
-        once. The log of notes begins anew. A store that never had an exchange keeps its notes as they are: they have
-        no alias yet.
+        once. One that comes down is the server's from then on; the rest, once all that the server has was heard, is
+        said again under the new name (``say_former_notes``). The log of notes begins anew. A store that never had an
+        exchange keeps its notes as they are: they have no alias yet.
     R23. ``rebaseline`` is kept until all buckets equal the server's, after an exchange without ``more`` or a repair.
         The caller compares the buckets meanwhile; ``pending`` is as ever.
     R24. A repair's answer from another shard epoch than the cursor's changes nothing. Rows that came become known to

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from einthoven import sqlcipher_feed as feed
-from einthoven import sqlcipher_notes, sqlcipher_replicas
+from einthoven import sqlcipher_former_notes, sqlcipher_notes, sqlcipher_replicas
 from einthoven.ports import Clock, Shares, SyncState
 from einthoven.sqlcipher_books import link_line, sync_line
 from einthoven.sqlcipher_bucket_repair import to_give
@@ -68,6 +68,21 @@ class SqlCipherFeed:
         """See ``Store``."""
         check_limit(limit)
         return self._read(lambda rows: sqlcipher_notes.read_notes(rows, first_ms, last_ms, limit))
+
+    def say_former_notes(self, author: str) -> int:
+        """See ``Store``."""
+        if not self._read(sqlcipher_former_notes.any_former):
+            return 0
+
+        def say(rows: SqlCipherRows) -> int:
+            said = sqlcipher_former_notes.say_again(rows, author)
+            for row in said:
+                rows.append_audit(
+                    AuditAction.ANNOTATED, note_subject(row.epoch, row.counter), at_ms=self._clock.now_ms()
+                )
+            return len(said)
+
+        return self._writer.write(say)
 
     def delete(self, row: Tombstone) -> None:
         """See ``Store``.

@@ -117,9 +117,17 @@ class _Run:
             # What the server turned out to lack waits again, and what was written meanwhile came in between.
             if state.waiting or self._to_mend(state):
                 state = await self._exchange(state)
+        state = await self._say_former_notes(state)
         if unequal := self._to_mend(state):
             raise still_unequal(self._link.identity, unequal[0])
         return self._tally.report(first, state)
+
+    async def _say_former_notes(self, state: SyncState) -> SyncState:
+        """R22: what the patient wrote under a former enrolment, and this server did not send, goes to it."""
+        if not understands(state, Capability.FEED) or self._tally.round_trips >= MAX_ROUND_TRIPS:
+            return state
+        said = await asyncio.to_thread(self._link.store.say_former_notes, self._link.identity.patient_id)
+        return await self._exchange(await asyncio.to_thread(self._link.store.sync_state)) if said else state
 
     def _to_mend(self, state: SyncState) -> tuple[Bucket, ...]:
         return buckets_to_mend(self._link.identity, state) if understands(state, Capability.REPAIR) else ()

@@ -17,7 +17,7 @@ from einthoven.store_events import ForkReason, StoreForked
 from einthoven.store_memory import MemoryStore
 from einthoven.store_schema import position_of
 from einthoven.store_sqlcipher import SqlCipherStore
-from einthoven.store_values import RetentionPolicy
+from einthoven.store_values import AuditAction, RetentionPolicy
 from einthoven_protocol.merge import base_mark
 from einthoven_protocol.messages import (
     AnnotationVerdict,
@@ -668,6 +668,25 @@ def test_a_deletion_goes_as_far_as_it_says(store: Store, make_window: MakeWindow
 
     assert [(row.rhythm, row.comment) for row in store.annotations()] == [(Register("", 0), Register("elsewhere", 30))]
     assert store.superseded() == []
+
+
+def test_former_notes_that_the_new_server_did_not_send_are_said_again_once(store: Store) -> None:
+    store.put_setting("sync_key", SYNC_KEY)
+    sent, unsent = (store.add_note("p", text, at_ms=at_ms) for text, at_ms in (("sent", 1), ("unsent", 2)))
+    answered(store, notes_acknowledged=1)
+    assert store.say_former_notes("p") == 0
+    store.put_setting("sync_key", b"n" * 32)
+    came = msgspec.structs.replace(sent, device_alias=ALIAS)
+    request = msgspec.structs.replace(asked(store), device_alias=OTHER)
+    answered(store, request, notes=(came,))
+
+    said = store.say_former_notes("q")
+
+    assert (said, store.say_former_notes("q")) == (1, 0)
+    (again,) = store.pending(limit=9).notes
+    assert (again.author, again.text, again.at_ms, again.counter) == ("q", unsent.text, unsent.at_ms, 1)
+    assert [(row.device_alias, row.text) for row in store.notes(0, 9)] == [(ALIAS, "sent"), (OTHER, "unsent")]
+    assert store.audit_trail()[-1].action is AuditAction.ANNOTATED
 
 
 def test_words_that_a_tombstone_spared_are_still_this_devices_to_send(store: Store, make_window: MakeWindow) -> None:

@@ -187,8 +187,7 @@ def _judge_notes(device: Participant, state: SyncState, held: Holdings, *, forke
             yield f"J2: note {place} ({note_serial(note)}) of the server is not shown"
     for place, note in shown.items():
         name = (RowKind.NOTE, place.device_alias, place.epoch, place.counter, "")
-        former = place.device_alias in device.former_aliases
-        if place not in held.notes and not (forked or name in refused or former):
+        if place not in held.notes and not (forked or name in refused):
             yield f"J2: note {place} ({note_serial(note)}) is shown, and not on the server"
 
 
