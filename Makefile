@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo test test-slow check lint types imports coverage train evaluate bench simulate clean
+.PHONY: demo test test-slow check lint types imports coverage train evaluate bench simulate kills clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -10,6 +10,7 @@ BIN := $(VENV)/bin
 DATA ?= ../shared/data
 RECORD ?=
 SEEDS ?= 0:300
+ROUNDS ?= 25
 # As many as there are cores, two at least: much of a test is waiting for disk.
 TEST_PROCESSES ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 2 ] && echo $$n || echo 2)
 REPORT ?= demo-report.html
@@ -77,6 +78,9 @@ bench: $(VENV)/.bench evaluate  ## the figures that can be measured so far
 
 simulate: $(VENV)/.test  ## histories of devices, server and network on virtual time that must converge; SEEDS=0:100000 is the long run
 	$(BIN)/python -m einthoven_bench.simulation --seeds $(SEEDS) --jobs $(TEST_PROCESSES)
+
+kills: $(VENV)/.test  ## device, server and PostgreSQL killed with -9 in the midst of work, for real; ROUNDS=500 is the long run
+	$(BIN)/python -m einthoven_bench.kills --rounds $(ROUNDS)
 
 clean:  ## all that these commands made, and nothing else
 	rm -rf $(VENV) build dist .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov demo-report.html

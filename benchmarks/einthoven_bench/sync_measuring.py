@@ -12,35 +12,28 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-import random
-import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from einthoven import SqlCipherStore, SyncReport, annotate
 from einthoven.identity import load_identity
 from einthoven.ports import Transport
 from einthoven.results import WindowResult
-from einthoven.syncing import EXCHANGE_PATH, sync
+from einthoven.syncing import sync
 from einthoven.transport_https import HttpsTransport
 from einthoven_bench.counting_proxy import Traffic
 from einthoven_bench.errors import MeasurementFailed
 from einthoven_bench.store_inserting import encrypted_store
 from einthoven_bench.sync_content import drawn_results, words
 from einthoven_bench.sync_site import Site
-from einthoven_protocol import codec
 from einthoven_protocol.limits import MAX_TIME_MS
 
 EDITS: Final = 100
-DIFFERENCES: Final = 100
-ROWS_BEHIND: Final = 500
 _READ_ROWS: Final = 100_000
 
 
@@ -144,11 +137,11 @@ def measure_moved(site: Site, folder: Path, results: Sequence[WindowResult]) -> 
             device.sync()
         one.append(results)
         cpu_began, began = time.process_time(), time.perf_counter()
-        _require_all(one.sync(), len(results))
+        require_all(one.sync(), len(results))
         between = time.perf_counter()
         two.sync()
         ended, cpu_s = time.perf_counter(), time.process_time() - cpu_began
-        _require_replicas(two, len(results))
+        require_replicas(two, len(results))
         return Moved(len(results), between - began, ended - between, cpu_s)
 
 
@@ -163,9 +156,9 @@ def measure_bulk(site: Site, folder: Path, results: Sequence[WindowResult]) -> t
             device.sync()
         one.append(results)
         up = one.synced(len(results))
-        _require_all(up.report, len(results))
+        require_all(up.report, len(results))
         down = two.synced(len(results))
-        _require_replicas(two, len(results))
+        require_replicas(two, len(results))
         return up, down
 
 
@@ -190,98 +183,21 @@ def measure_edits(site: Site, folder: Path, judged: Sequence[WindowResult], seed
         return edits, device.synced()
 
 
-class LosingTransport:
-    """A transport that keeps some results of the feed to itself, so that they are missing on the device.
+def require_all(report: SyncReport, rows: int) -> None:
+    """Refuse to measure what did not happen: the server took so many results.
 
-    Args:
-        inner: What carries.
-        lost: Counters of the results that never arrive.
-        on_repair: Called before the first request that is no exchange.
+    Raises:
+        MeasurementFailed: It did not.
     """
-
-    def __init__(self, inner: HttpsTransport, lost: frozenset[int], on_repair: Callable[[], None]) -> None:
-        self._inner = inner
-        self._lost = lost
-        self._on_repair = on_repair
-        self.posts_since_repair = 0
-
-    async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> bytes:
-        """See ``Transport.post``."""
-        if path != EXCHANGE_PATH and not self.posts_since_repair:
-            self._on_repair()
-        if path != EXCHANGE_PATH or self.posts_since_repair:
-            self.posts_since_repair += 1
-        raw = await self._inner.post(path, body, headers)
-        if path != EXCHANGE_PATH:
-            return raw
-        response = codec.decode_response(raw)
-        arrived = tuple(result for result in response.results if result.row.counter not in self._lost)
-        return codec.encode_response(msgspec.structs.replace(response, results=arrived))
-
-    async def close(self) -> None:
-        """See ``Transport.close``."""
-        await self._inner.close()
-
-
-def measure_repaired(site: Site, folder: Path, judged: Sequence[WindowResult], rows: int) -> tuple[Carried, int]:
-    """A second device lacks 100 of the first one's results, scattered: what it takes to have them.
-
-    Returns:
-        The traffic from the repair's first byte on, and its round trips, the exchange that ends it among them.
-    """
-    patient_id = site.patient()
-    with ExitStack() as stack:
-        own = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=folder)))
-        one = stack.enter_context(Device(site, own / "one", patient_id, counted=False))
-        two = stack.enter_context(Device(site, own / "two", patient_id, counted=True))
-        one.append(drawn_results(judged, rows, 3))
-        _require_all(one.sync(), rows)
-        lost = random.Random(0).sample(range(1, rows + 1), DIFFERENCES)  # noqa: S311 - places, not a secret
-        losing = LosingTransport(two.transport(), frozenset(lost), site.proxy.reset)
-        report = two.sync(losing)
-        traffic = site.proxy.traffic()
-        if not losing.posts_since_repair or not report.state.last_digest_equal:
-            raise MeasurementFailed("rows were lost and not mended", "this is a defect", 1)
-        _require_replicas(two, rows)
-        return Carried(DIFFERENCES, traffic, report), losing.posts_since_repair
-
-
-def measure_restored(site: Site, folder: Path, judged: Sequence[WindowResult], rows: int) -> Carried:
-    """A device whose store is put back from a backup that is 500 rows old: what it takes to have all again."""
-    with tempfile.TemporaryDirectory(dir=folder) as own:
-        path = Path(own) / "one"
-        with Device(site, path, site.patient(), counted=True) as device:
-            device.append(drawn_results(judged, rows, 1))
-            device.sync()
-            backup = Path(own) / "backup"
-            device.store.close()
-            shutil.copytree(path, backup)
-            device.store = encrypted_store(device.path)
-            device.append(drawn_results(judged, ROWS_BEHIND, 2))
-            device.sync()
-            device.store.close()
-            _put_back(backup, path)
-            device.store = encrypted_store(device.path)
-            carried = device.synced(ROWS_BEHIND)
-            _require_replicas(device, ROWS_BEHIND)
-            return carried
-
-
-def _put_back(backup: Path, path: Path) -> None:
-    """All files of the store as they were, but its anchor, which no backup holds."""
-    for file in path.iterdir():
-        if not file.name.endswith(".anchor"):
-            file.unlink()
-    for file in backup.iterdir():
-        if not file.name.endswith(".anchor"):
-            shutil.copy2(file, path / file.name)
-
-
-def _require_all(report: SyncReport, rows: int) -> None:
     if report.results_up != rows or report.refused or not report.state.last_digest_equal:
         raise MeasurementFailed("the server did not take every result", "this is a defect", 1)
 
 
-def _require_replicas(device: Device, rows: int) -> None:
+def require_replicas(device: Device, rows: int) -> None:
+    """Refuse to measure what did not happen: a device holds so many results of others.
+
+    Raises:
+        MeasurementFailed: It does not.
+    """
     if len(device.store.replicas(0, MAX_TIME_MS, limit=_READ_ROWS)) != rows:
         raise MeasurementFailed("not every result came down", "this is a defect", 1)

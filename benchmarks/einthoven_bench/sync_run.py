@@ -24,15 +24,8 @@ from einthoven_bench.store_content import DATASET
 from einthoven_bench.sync_content import MODEL_WINDOWS, drawn_results, judged_windows
 from einthoven_bench.sync_figures import bulk_figures, carried_figures, edit_figures, ingest_figures, moved_figures
 from einthoven_bench.sync_ingest import DEVICES, measure_ingest
-from einthoven_bench.sync_measuring import (
-    DIFFERENCES,
-    ROWS_BEHIND,
-    measure_bulk,
-    measure_edits,
-    measure_moved,
-    measure_repaired,
-    measure_restored,
-)
+from einthoven_bench.sync_measuring import measure_bulk, measure_edits, measure_moved
+from einthoven_bench.sync_mending import DIFFERENCES, ROWS_BEHIND, measure_repaired, measure_restored
 from einthoven_bench.sync_site import Site, running_site
 from einthoven_protocol.limits import MAX_RESULTS_PER_EXCHANGE
 
@@ -48,6 +41,7 @@ class SyncOptions:
         runs: Of everything that is timed or counted.
         ingest_devices: Devices that push at once, ``rows`` each.
         repaired_rows: Rows among which ``DIFFERENCES`` are missing.
+        repair_draws: Devices to mend, each with other differences.
         restored_rows: Rows of a device before its backup.
     """
 
@@ -57,10 +51,13 @@ class SyncOptions:
     runs: int = 5
     ingest_devices: int = DEVICES
     repaired_rows: int = 100_000
+    repair_draws: int = 10
     restored_rows: int = 10_000
 
 
-QUICK: Final = SyncOptions(windows=100, rows=2_000, runs=1, ingest_devices=4, repaired_rows=5_000, restored_rows=2_000)
+QUICK: Final = SyncOptions(
+    windows=100, rows=2_000, runs=1, ingest_devices=4, repaired_rows=5_000, repair_draws=2, restored_rows=2_000
+)
 """Half a minute or so, to see that all of it works; its figures rest on little."""
 
 
@@ -115,9 +112,13 @@ class SyncRun:
             return ingest_figures([measure_ingest(site, judged, count, options.rows) for _ in runs], source)
 
         def repaired() -> list[Figure]:
-            what = f"{DIFFERENCES} of {options.repaired_rows} results missing on a device, scattered"
-            one = measure_repaired(site, folder, judged, options.repaired_rows)
-            return carried_figures("repair_100_of_100k", what, [one])
+            rows = options.repaired_rows
+            lacking, differing = measure_repaired(site, folder, judged, rows, options.repair_draws)
+            missing = f"{DIFFERENCES} of {rows} results missing on a device, scattered anew each time"
+            other = f"{DIFFERENCES // 2} of {rows} results others on a device, so that as many are missing on each side"
+            return carried_figures("repair_100_of_100k", missing, lacking) + carried_figures(
+                "repair_50_on_each_side", other, differing
+            )
 
         def restored() -> list[Figure]:
             what = f"put back from a backup {ROWS_BEHIND} rows old, of {options.restored_rows + ROWS_BEHIND}"

@@ -15,10 +15,11 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 from einthoven_demo.errors import DemoError
 
@@ -28,19 +29,54 @@ _POLL_S: Final = 0.02
 _LOG_TAIL_CHARS: Final = 500
 
 
+class Child(Protocol):
+    """A process that was started, as ``subprocess.Popen`` is one."""
+
+    def poll(self) -> int | None:
+        """Its exit status; ``None`` while it runs."""
+        ...
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end; raises ``subprocess.TimeoutExpired``."""
+        ...
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal."""
+        ...
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        ...
+
+
+def spawned(arguments: Sequence[str], log: Path) -> Child:
+    """Start the server's command with these arguments; what it says is appended to ``log``."""
+    with log.open("ab") as open_log:
+        # A session of its own: a Ctrl-C at the terminal is for the demo, which then stops the server.
+        return subprocess.Popen(
+            [sys.executable, "-m", "einthoven_server", *arguments],
+            stdout=open_log,
+            stderr=open_log,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+
 class ServerProcess:
     """`einthoven-server all` on its embedded default.
 
     Args:
         folder: The server's data folder.
+        spawn: Starts it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, spawn: Callable[[Sequence[str], Path], Child] = spawned) -> None:
         self._folder = folder
+        self._spawn = spawn
         self._port = _free_port()
         self._log = folder.parent / "server.log"
         self._ready = folder.parent / "ready.json"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Child | None = None
 
     @property
     def url(self) -> str:
@@ -57,6 +93,14 @@ class ServerProcess:
         """The token of the first administrator, which the server left in its data folder."""
         return (self._folder / "admin-token").read_text(encoding="ascii").strip()
 
+    def launch(self) -> Child:
+        """Start without waiting for anything."""
+        self._folder.parent.mkdir(parents=True, exist_ok=True)
+        self._ready.unlink(missing_ok=True)
+        arguments = ["all", "--data", str(self._folder), "--port", str(self._port), "--ready-file", str(self._ready)]
+        self._process = self._spawn(arguments, self._log)
+        return self._process
+
     def start(self) -> float:
         """Start and wait until it accepts connections; return the seconds that took.
 
@@ -64,17 +108,9 @@ class ServerProcess:
             DemoError: It ended, or was not ready in time.
         """
         began = time.monotonic()
-        self._folder.parent.mkdir(parents=True, exist_ok=True)
-        self._ready.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "einthoven_server", "all", "--data", str(self._folder)]
-        command += ["--port", str(self._port), "--ready-file", str(self._ready)]
-        with self._log.open("ab") as log:
-            # A session of its own: a Ctrl-C at the terminal is for the demo, which then stops the server.
-            self._process = subprocess.Popen(
-                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
-            )
+        process = self.launch()
         while not self._ready.exists():
-            if self._process.poll() is not None:
+            if process.poll() is not None:
                 raise DemoError("the server ended at once", f"its last words: {self._last_words()}")
             if time.monotonic() - began > START_TIMEOUT_S:
                 raise DemoError(f"the server was not ready in {START_TIMEOUT_S:.0f} s", f"see {self._log}")

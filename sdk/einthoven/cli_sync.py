@@ -19,7 +19,7 @@ from einthoven.cli_options import Home, Json, open_store
 from einthoven.cli_render import print_json
 from einthoven.cli_status_render import show_status, status_document
 from einthoven.cli_sync_progress import progress_shown
-from einthoven.cli_watch import watch_home
+from einthoven.cli_watch import keep_watching
 from einthoven.clock import SystemClock
 from einthoven.errors import InputError
 from einthoven.identity import find_identity, load_identity
@@ -61,7 +61,7 @@ def sync(
 ) -> None:
     """Send what waits, fetch what is new, compare digests and mend what differs; Ctrl-C ends --watch well."""
     if watch:
-        asyncio.run(watch_home(home, metered=metered, as_json=as_json, out=_out))
+        keep_watching(home, metered=metered, as_json=as_json, out=_out)
         return
     with open_store(home, create=False) as store:
         with progress_shown(_err, quiet=as_json) as shown:

@@ -3,26 +3,28 @@
 It deliberately decides nothing: ``watching`` does. A line holds counts and causes, no content of a row.
 
 Invariants:
-    1. Ctrl-C and SIGTERM end it at once, with status 0; an exchange that they cut off is done again the next time.
+    1. Ctrl-C and SIGTERM end it within a second, with status 0 (``cli_stopping``); an exchange that they cut off is
+       done again the next time.
     2. The store is open only while it is needed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import random
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 from rich.console import Console
 
 from einthoven.cli_options import open_store
+from einthoven.cli_stopping import stopped_by_signal
 from einthoven.cli_store_events import events_document, show_events
 from einthoven.cli_sync_render import moved_text, signals_document, signals_text, sync_document
 from einthoven.clock import SystemClock
@@ -36,20 +38,40 @@ from einthoven.watch_events import LineLost, LineOpened, SignalsSent, Synced, Sy
 from einthoven.watch_parts import WatchParts
 from einthoven.watching import Watcher
 
-STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 Say = Callable[[dict[str, Any], str], None]
 
 
-async def watch_home(home: Path, *, metered: bool, as_json: bool, out: Console) -> None:
+def keep_watching(
+    home: Path, *, metered: bool, as_json: bool, out: Console, leave: Callable[[int], object] = os._exit
+) -> None:
     """Watch the store of a home folder until a signal comes.
+
+    Args:
+        home: The folder.
+        metered: Whether the network counts bytes.
+        as_json: Say documents instead of lines.
+        out: Where lines go.
+        leave: Ends a process that does not end in time.
 
     Raises:
         InputError: There is no store.
         NotEnrolled: It belongs to no server yet.
         StoreError: It can't be used.
     """
-    clock, stop = SystemClock(), asyncio.Event()
-    loop = asyncio.get_running_loop()
+    stop, runner = asyncio.Event(), asyncio.Runner()
+    loop = runner.get_loop()
+
+    def ask() -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(stop.set)
+
+    # Closing the runner waits for its threads, so the signals count until that is done.
+    with stopped_by_signal(ask, leave), runner:
+        runner.run(_watch_home(home, stop, metered=metered, as_json=as_json, out=out))
+
+
+async def _watch_home(home: Path, stop: asyncio.Event, *, metered: bool, as_json: bool, out: Console) -> None:
+    clock = SystemClock()
 
     def say(event: dict[str, Any], line: str) -> None:
         if as_json:
@@ -72,13 +94,7 @@ async def watch_home(home: Path, *, metered: bool, as_json: bool, out: Console) 
         chance=random.SystemRandom().random,
         take=lambda event: say(*describe(event)),
     )
-    for number in STOP_SIGNALS:
-        loop.add_signal_handler(number, stop.set)
-    try:
-        await Watcher(parts).run(stop)
-    finally:
-        for number in STOP_SIGNALS:
-            loop.remove_signal_handler(number)
+    await Watcher(parts).run(stop)
 
 
 def describe(event: WatchEvent) -> tuple[dict[str, Any], str]:

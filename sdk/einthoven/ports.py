@@ -307,7 +307,7 @@ class Pending:
     Attributes:
         epoch: Epoch of ``results``: the oldest in which something waits, so not always the current one. With no
             results, a question how far the server has that epoch.
-        results: Contiguous results from the first unacknowledged counter.
+        results: Contiguous results from the first unacknowledged counter; a tuple or ``packed_results.ResultRows``.
         segment_digests: One for each of ``results``, 32 bytes.
         annotations: Own annotations written since they were last acknowledged, without the registers that the server
             is known to hold as they are.
@@ -319,7 +319,7 @@ class Pending:
     """
 
     epoch: int
-    results: tuple[ResultRow, ...]
+    results: Sequence[ResultRow]
     segment_digests: tuple[bytes, ...]
     annotations: tuple[AnnotationRow, ...]
     annotation_bases: tuple[tuple[int, int], ...] = ()

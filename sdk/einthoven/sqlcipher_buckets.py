@@ -13,7 +13,7 @@ Invariants:
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
@@ -95,6 +95,15 @@ class Buckets:
         key = self._key(owner)
         if key is not None:
             self.change(owner, BucketKind.RECORDS, result_shares(key, owner, bodies), sign)
+
+    def result_run(self, owner: int, epoch: int, bodies: Sequence[bytes]) -> None:
+        """Count results of one epoch in: canonical bytes of each."""
+        key = self._key(owner)
+        if key is not None:
+            held, more = self.digest(owner, BucketKind.RECORDS), digests.results_digest(key, owner, epoch, bodies)
+            self._digests[owner, BucketKind.RECORDS] = Digest(
+                held.count + more.count, (held.total + more.total) % _MODULUS
+            )
 
     def annotation(self, row: AnnotationRow, sign: int = 1) -> None:
         """Count an annotation in or out."""
@@ -219,7 +228,8 @@ def shares_of(found: Iterable[BucketRow]) -> Shares:
     """What a repair compares."""
     rows = list(found)
     octets = b"".join(row.share.to_bytes(SUM_BYTES, "big") for row in rows)
-    return Shares(np.frombuffer(octets, np.uint8).reshape(-1, SUM_BYTES), sum(row.other is None for row in rows))
+    ids = [epoch_and_counter(row.position) for row in rows if row.other is None]
+    return Shares(np.frombuffer(octets, np.uint8).reshape(-1, SUM_BYTES), np.array(ids, np.int64).reshape(-1, 2))
 
 
 def own_held(rows: RowReader) -> Iterator[tuple[int, bytes]]:

@@ -20,6 +20,7 @@ from einthoven.sqlcipher_rows import SqlCipherRows
 from einthoven.sqlcipher_settling import (
     begin_enrolment,
     begin_new_history,
+    fork_if_current,
     give_again,
     settle_alerts,
     settle_hole,
@@ -44,6 +45,7 @@ from einthoven.store_rules_feed import (
     feeds,
     identity_of,
     is_late,
+    may_be_given_again,
     refused_names,
     until,
 )
@@ -98,8 +100,9 @@ def take_over(rows: SqlCipherRows, request: ExchangeRequest, response: ExchangeR
         begin_new_history(rows, request.epoch, response, buckets)
     if request.epoch == before.epoch:
         _fork_if_behind(rows, response, at_ms=at_ms)
-    _settle_results(rows, request, response, buckets, at_ms=at_ms)
-    settle_notes(rows, request, response, buckets, at_ms=at_ms)
+    whole = may_be_given_again(before.cursor, request, response)
+    _settle_results(rows, request, response, buckets, at_ms=at_ms, whole=whole)
+    settle_notes(rows, request, response, buckets, at_ms=at_ms, whole=whole)
     _settle_deletions(rows, request, response, buckets)
     asked = False
     if not is_late(before.cursor, request, response):
@@ -140,7 +143,8 @@ def take_over_repair(rows: SqlCipherRows, request: RepairRequest, response: Repa
     alias = own_alias(rows)
     for epoch, results in again.items():
         asked = ExchangeRequest(device_alias=alias, epoch=epoch)
-        give_again(rows, results, asked, ForkReason.COUNTER_REUSED, at_ms=at_ms)
+        fork_if_current(rows, epoch, ForkReason.COUNTER_REUSED, at_ms=at_ms)
+        give_again(rows, results, asked, ())
     _compare(rows, sync_line(rows), own, more=False)
 
 
@@ -166,15 +170,24 @@ def _fork_if_behind(rows: SqlCipherRows, response: ExchangeResponse, *, at_ms: i
 
 
 def _settle_results(
-    rows: SqlCipherRows, request: ExchangeRequest, response: ExchangeResponse, buckets: Buckets, *, at_ms: int
+    rows: SqlCipherRows,
+    request: ExchangeRequest,
+    response: ExchangeResponse,
+    buckets: Buckets,
+    *,
+    at_ms: int,
+    whole: bool,
 ) -> None:
     """R1, R7, R8 and R14."""
     line = EpochLine(*(rows.get("epoch", (request.epoch,)) or ()))
     if request.results:
-        again, reason = settle_pushed(rows, line, request, response, buckets), ForkReason.COUNTER_REUSED
+        again, reason = settle_pushed(rows, line, request, response, buckets, whole=whole), ForkReason.COUNTER_REUSED
     else:
-        again, reason = settle_hole(rows, line, response), ForkReason.SERVER_BEHIND
-    give_again(rows, again, request, reason, at_ms=at_ms)
+        again, reason = settle_hole(rows, line, response, whole=whole), ForkReason.SERVER_BEHIND
+    if again:
+        fork_if_current(rows, request.epoch, reason, at_ms=at_ms)
+    if whole:
+        give_again(rows, again, request, response.results)
     settle_alerts(rows, request, response, buckets)
 
 

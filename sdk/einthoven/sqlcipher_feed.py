@@ -26,6 +26,7 @@ from einthoven_protocol.messages import (
     Digest,
     Document,
     ExchangeResponse,
+    IdentifiedResult,
     Owner,
     RepairResponse,
     ResultId,
@@ -33,6 +34,7 @@ from einthoven_protocol.messages import (
     Superseded,
     Tombstone,
 )
+from einthoven_protocol.packed_results import IdentifiedResults
 
 _OF_TARGET = "WHERE device_alias = ? AND epoch = ? AND counter = ?"
 
@@ -101,8 +103,14 @@ def asks_for_owners(answer: ExchangeResponse | RepairResponse, keys: BucketKeys)
     """R19: whether a row came of an owner whose key is not known."""
     aliases = {row.target.device_alias for row in answer.annotations}
     aliases |= {row.target.device_alias for row in answer.superseded}
-    aliases |= {row.device_alias for row in answer.results} | {row.device_alias for row in answer.notes}
+    aliases |= _aliases(answer.results) | {row.device_alias for row in answer.notes}
     return any(keys.of(alias) is None for alias in aliases)
+
+
+def _aliases(results: Sequence[IdentifiedResult]) -> set[int]:
+    if isinstance(results, IdentifiedResults):
+        return set(results.aliases.tolist())
+    return {row.device_alias for row in results}
 
 
 def note_said(rows: SqlCipherRows, response: ExchangeResponse, alias: int, *, asked: bool) -> None:

@@ -9,6 +9,7 @@ Invariants:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from einthoven.sqlcipher_books import NoteLog, note_log, note_logs, sync_line
@@ -243,31 +244,56 @@ def settle_note_deletion(rows: SqlCipherRows, row: Tombstone, reason: int | None
 
 
 def settle_notes(
-    rows: SqlCipherRows, request: ExchangeRequest, response: ExchangeResponse, buckets: Buckets, *, at_ms: int
+    rows: SqlCipherRows,
+    request: ExchangeRequest,
+    response: ExchangeResponse,
+    buckets: Buckets,
+    *,
+    at_ms: int,
+    whole: bool,
 ) -> None:
     """R13."""
     log = note_log(rows, request.epoch)
     if request.notes:
         if request.notes[0].counter > log.acknowledged + 1:
             return
-        again, reason = _pass_notes(rows, log, request, response, buckets), ForkReason.COUNTER_REUSED
+        again = _reused(rows, log, request, response)
+        mark = min(response.notes_acknowledged, request.notes[-1].counter, log.last_counter)
+        if again and not whole:
+            mark = epoch_and_counter(again[0].position)[1] - 1
+        _pass_notes(rows, log, request, response, buckets, mark)
+        reason = ForkReason.COUNTER_REUSED
     else:
-        again = _pass_hole(rows, log, response) if feeds(response.capabilities) else []
+        again = _pass_hole(rows, log, response, whole=whole) if feeds(response.capabilities) else []
         reason = ForkReason.SERVER_BEHIND
     if again and rows.current_epoch()[0] == request.epoch:
         rows.fork(reason, at_ms=at_ms)
-    for own in again:
+    for own in again if whole else ():
         rows.delete("own_note", (own.position,))
         row = decode_note_row(own.body)
         if own.shown == Shown.LISTED:
-            if _was_given_again(rows, row):
+            if _was_given_again(rows, row, response.notes):
                 continue
             add_note(rows, row.author, row.text, at_ms=row.at_ms)
         else:
             _drop_deletion(rows, (own_alias(rows), row.epoch, row.counter))
 
 
-def _pass_hole(rows: SqlCipherRows, log: NoteLog, response: ExchangeResponse) -> list[OwnNoteLine]:
+def _reused(rows: RowReader, log: NoteLog, request: ExchangeRequest, response: ExchangeResponse) -> list[OwnNoteLine]:
+    """R7: listed notes that were pushed, and under whose counters the server has others, in order."""
+    refused, found = refused_names(response), []
+    for row in request.notes:
+        reason = refused.get(note_name(request.device_alias, request.epoch, row.counter))
+        if reason != RejectReason.CONFLICTS_WITH_STORED:
+            continue
+        own = own_note(rows, request.epoch, row.counter)
+        decided = log.acknowledged < row.counter <= min(response.notes_acknowledged, log.last_counter)
+        if own is not None and own.shown == Shown.LISTED and decided:
+            found.append(own)
+    return found
+
+
+def _pass_hole(rows: SqlCipherRows, log: NoteLog, response: ExchangeResponse, *, whole: bool) -> list[OwnNoteLine]:
     """R8; return the notes that are to be given again."""
     waiting = waiting_notes(rows, log)
     if not waiting or response.notes_acknowledged < log.acknowledged:
@@ -276,17 +302,21 @@ def _pass_hole(rows: SqlCipherRows, log: NoteLog, response: ExchangeResponse) ->
     if first == log.acknowledged + 1:
         return []
     rows.put("note_log", log._replace(acknowledged=min(response.notes_acknowledged, first - 1)))
-    return [] if response.notes_acknowledged >= first - 1 else waiting
+    return [] if response.notes_acknowledged >= first - 1 or not whole else waiting
 
 
 def _pass_notes(
-    rows: SqlCipherRows, log: NoteLog, request: ExchangeRequest, response: ExchangeResponse, buckets: Buckets
-) -> list[OwnNoteLine]:
-    """Decide the fate of every pushed note that the mark passes; return those that are to be given again."""
-    refused, again = refused_names(response), []
-    mark = min(response.notes_acknowledged, request.notes[-1].counter, log.last_counter)
+    rows: SqlCipherRows,
+    log: NoteLog,
+    request: ExchangeRequest,
+    response: ExchangeResponse,
+    buckets: Buckets,
+    mark: int,
+) -> None:
+    """Decide the fate of every pushed note that the mark passes, but of those of R7."""
+    refused = refused_names(response)
     if mark <= log.acknowledged:
-        return []
+        return
     for own in waiting_notes(rows, log, mark - log.acknowledged):
         epoch, counter = epoch_and_counter(own.position)
         if counter > mark:
@@ -298,12 +328,9 @@ def _pass_notes(
             buckets.note(signed(own.body, request.device_alias, own.position))
         elif own.shown != Shown.LISTED:
             _refuse_deleted(rows, own, name, reason)
-        elif reason == RejectReason.CONFLICTS_WITH_STORED:
-            again.append(own)
-        else:
+        elif reason != RejectReason.CONFLICTS_WITH_STORED:
             rows.put("own_note", own._replace(refused=reason))
     rows.put("note_log", log._replace(acknowledged=mark))
-    return again
 
 
 def _refuse_deleted(rows: SqlCipherRows, own: OwnNoteLine, name: tuple[int, int, int], reason: int) -> None:
@@ -321,10 +348,16 @@ def _refuse_deleted(rows: SqlCipherRows, own: OwnNoteLine, name: tuple[int, int,
     _gone(rows, own)
 
 
-def _was_given_again(rows: SqlCipherRows, row: NoteRow) -> bool:
-    """R7: whether this own note came down from another place."""
+def _was_given_again(rows: SqlCipherRows, row: NoteRow, came: Sequence[NoteRow]) -> bool:
+    """R7: whether this own note came down from another place, before or in this very answer."""
+    alias = own_alias(rows)
+    if any(
+        one.device_alias == alias and is_same_note(one, row) and own_note(rows, one.epoch, one.counter) is None
+        for one in came
+    ):
+        return True
     found = rows.select(
-        "note", "WHERE device_alias = ? AND known = ? AND at_ms = ?", (own_alias(rows), int(Known.HELD), row.at_ms)
+        "note", "WHERE device_alias = ? AND known = ? AND at_ms = ?", (alias, int(Known.HELD), row.at_ms)
     )
     kept = [NoteLine(*line) for line in found]
     return any(

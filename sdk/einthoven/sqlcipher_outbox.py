@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import takewhile
+from typing import NamedTuple
 
 from einthoven.errors import StoreDamaged
 from einthoven.ports import Pending, SyncState
@@ -27,6 +28,7 @@ from einthoven.sqlcipher_books import (
 )
 from einthoven.sqlcipher_buckets import other_digests, said_digests, signed
 from einthoven.sqlcipher_notes import own_alias, waiting_notes
+from einthoven.sqlcipher_result_runs import stored_run
 from einthoven.sqlcipher_row_reading import Row, RowReader
 from einthoven.sqlcipher_words import push_of, waiting_annotations
 from einthoven.store_rules_feed import feeds, oldest_word_ms
@@ -45,6 +47,7 @@ from einthoven_protocol.messages import (
     BucketDigest,
     BucketKind,
     NoteRow,
+    ResultRow,
     RowKind,
     RowVerdict,
     Tombstone,
@@ -69,16 +72,15 @@ _URGENT = f"WHERE {IS_URGENT} AND position BETWEEN ? AND ? AND position NOT IN (
 
 def read_pending(rows: RowReader, limit: int) -> Pending:
     """What to push next, in one message of the protocol at most."""
-    epoch, results, hole = _oldest_waiting(rows, min(limit, MAX_RESULTS_PER_EXCHANGE))
-    if epoch is None:
-        epoch = _epoch_of_notes(rows)
+    waiting = _oldest_waiting(rows, min(limit, MAX_RESULTS_PER_EXCHANGE))
+    epoch = _epoch_of_notes(rows) if waiting.epoch is None else waiting.epoch
     words = waiting_annotations(rows, _SENDABLE_ANNOTATIONS, (min(limit, MAX_ANNOTATIONS_PER_EXCHANGE),))
-    alerts = [] if hole else _alerts(rows, epoch, results, min(limit, MAX_ALERTS_PER_EXCHANGE))
+    alerts = [] if waiting.hole else _alerts(rows, epoch, waiting.results, min(limit, MAX_ALERTS_PER_EXCHANGE))
     said = [push_of(word) for word in words]
     return Pending(
         epoch=epoch,
-        results=tuple(decode_result_row(body) for _, _, body, _ in results),
-        segment_digests=tuple(digest for _, _, _, digest in results),
+        results=waiting.results,
+        segment_digests=waiting.segment_digests,
         annotations=tuple(row for row, _ in said),
         annotation_bases=tuple(bases for _, bases in said),
         alerts=tuple(decode_result_row(body) for _, _, body, _ in alerts),
@@ -91,17 +93,39 @@ def read_pending(rows: RowReader, limit: int) -> Pending:
     )
 
 
-def _oldest_waiting(rows: RowReader, limit: int) -> tuple[int | None, Sequence[Row], bool]:
+class _Waiting(NamedTuple):
     """The oldest epoch in which a result waits, the unbroken run of results above its mark, and whether a hole is."""
+
+    epoch: int | None = None
+    results: Sequence[ResultRow] = ()
+    segment_digests: tuple[bytes, ...] = ()
+    hole: bool = False
+
+
+def _oldest_waiting(rows: RowReader, limit: int) -> _Waiting:
     for line in epoch_lines(rows):
         if line.acknowledged < line.last_counter:
-            # One more than none, to see whether there is any.
-            found = list(results_above(rows, line, line.last_counter, max(limit, 1)))
-            if found:
-                first = position_of(line.epoch, line.acknowledged + 1)
-                run = takewhile(lambda pair: pair[0] == pair[1][0], enumerate(found, first))
-                return line.epoch, [row for _, row in run][:limit], found[0][0] != first
-    return None, (), False
+            waiting = _waiting_run(rows, line, limit) or _waiting_rows(rows, line, limit)
+            if waiting is not None:
+                return waiting
+    return _Waiting()
+
+
+def _waiting_run(rows: RowReader, line: EpochLine, limit: int) -> _Waiting | None:
+    last_counter = min(line.last_counter, line.acknowledged + limit)
+    run = stored_run(rows, line.epoch, line.acknowledged + 1, last_counter) if limit else None
+    return None if run is None else _Waiting(line.epoch, run.rows, run.segment_digests())
+
+
+def _waiting_rows(rows: RowReader, line: EpochLine, limit: int) -> _Waiting | None:
+    # One more than none, to see whether there is any.
+    found = list(results_above(rows, line, line.last_counter, max(limit, 1)))
+    if not found:
+        return None
+    first = position_of(line.epoch, line.acknowledged + 1)
+    run = [row for _, row in takewhile(lambda pair: pair[0] == pair[1][0], enumerate(found, first))][:limit]
+    results = tuple(decode_result_row(body) for _, _, body, _ in run)
+    return _Waiting(line.epoch, results, tuple(digest for _, _, _, digest in run), hole=found[0][0] != first)
 
 
 def _epoch_of_notes(rows: RowReader) -> int:
@@ -113,12 +137,12 @@ def _epoch_of_notes(rows: RowReader) -> int:
     return sync_line(rows).epoch
 
 
-def _alerts(rows: RowReader, epoch: int, results: Sequence[Row], limit: int) -> list[Row]:
+def _alerts(rows: RowReader, epoch: int, results: Sequence[ResultRow], limit: int) -> list[Row]:
     """R14."""
     found = rows.get("epoch", (epoch,))
     if not limit or found is None:
         return []
-    first = results[-1][0] + 1 if results else position_of(epoch, EpochLine(*found).acknowledged + 1)
+    first = position_of(epoch, (results[-1].counter if results else EpochLine(*found).acknowledged) + 1)
     span = (first, position_of(epoch, MAX_COUNTER))
     return list(rows.select("result", f"{_URGENT} ORDER BY position LIMIT ?", (*span, limit)))
 

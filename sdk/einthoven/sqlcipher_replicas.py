@@ -11,21 +11,26 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
+
+import numpy as np
 
 from einthoven.sqlcipher_books import EpochLine, link_line
 from einthoven.sqlcipher_buckets import Buckets
 from einthoven.sqlcipher_row_reading import Row, RowReader
 from einthoven.sqlcipher_rows import SqlCipherRows
 from einthoven.store_schema import COUNTER_BITS, epoch_and_counter, position_of
-from einthoven_protocol.canonical import decode_result_row
+from einthoven_protocol.canonical import decode_result_row, encode_result_row
 from einthoven_protocol.limits import SUM_BYTES
 from einthoven_protocol.messages import BucketKind, IdentifiedResult
+from einthoven_protocol.packed_results import IdentifiedResults, ResultRows
 
 SHARES_PER_RUN = 1_024
 """Shares of dropped results that one row holds."""
 
+_ANYTHING_THERE = """SELECT EXISTS (SELECT 1 FROM replica WHERE device_alias = ?1 AND position BETWEEN ?2 AND ?3)
+    OR EXISTS (SELECT 1 FROM dropped_run WHERE device_alias = ?1 AND first_position <= ?3 AND last_position >= ?2)"""
 _AFTER_COUNTER = 5
 """Where canonical bytes of a result go on behind its counter."""
 _Line = tuple[int, int, int, int, bytes]
@@ -54,18 +59,63 @@ def hear_results(
         buckets: Are told.
     """
     history = link_line(rows).history
+    if isinstance(results, IdentifiedResults):
+        for alias, epoch, some in _by_epoch(results):
+            if not _hear_new(rows, alias, epoch, some, buckets):
+                _hear_lines(rows, alias, epoch, _lines(alias, epoch, some, history), buckets)
+        return
     by_epoch: defaultdict[tuple[int, int], dict[int, _Line]] = defaultdict(dict)
     for result, body in zip(results, bodies, strict=True):
         alias, epoch, row = result.device_alias, result.epoch, result.row
         position = epoch << COUNTER_BITS | row.counter
         by_epoch[alias, epoch][position] = (alias, position, row.started_at_ms, history, body)
     for (alias, epoch), lines in by_epoch.items():
-        for position in _dropped_among(rows, alias, lines):
-            del lines[position]
-        if lines and alias == buckets.keys.own_alias:
-            _leave_out_held(rows, epoch, lines, buckets)
-        if lines:
-            _put(rows, alias, lines, buckets)
+        _hear_lines(rows, alias, epoch, lines, buckets)
+
+
+def _by_epoch(results: IdentifiedResults) -> Iterator[tuple[int, int, ResultRows]]:
+    """Device, epoch and results of each epoch among these."""
+    names = results.aliases << COUNTER_BITS | results.epochs
+    if not len(names):
+        return
+    if (names == names[0]).all():
+        yield int(results.aliases[0]), int(results.epochs[0]), results.rows
+        return
+    fields = results.rows.fields
+    for name in dict.fromkeys(names.tolist()):
+        yield name >> COUNTER_BITS, name & (1 << COUNTER_BITS) - 1, ResultRows(fields[names == name].tobytes())
+
+
+def _hear_new(rows: SqlCipherRows, alias: int, epoch: int, results: ResultRows, buckets: Buckets) -> bool:
+    """Keep another device's results of one epoch, if nothing is known of any place from the first to the last."""
+    counters = results.fields["counter"].astype(np.int64)
+    if alias == buckets.keys.own_alias or (np.diff(counters) <= 0).any():
+        return False
+    span = (alias, position_of(epoch, int(counters[0])), position_of(epoch, int(counters[-1])))
+    (known,) = rows.connection.execute(_ANYTHING_THERE, span).fetchone()
+    if known:
+        return False
+    rows.insert_replica_run(alias, epoch, link_line(rows).history, results)
+    buckets.result_run(alias, epoch, results.split())
+    return True
+
+
+def _lines(alias: int, epoch: int, results: ResultRows, history: int) -> dict[int, _Line]:
+    positions = (results.fields["counter"].astype(np.int64) + position_of(epoch, 0)).tolist()
+    starts_ms = results.fields["started_at_ms"].tolist()
+    return {
+        position: (alias, position, start_ms, history, body)
+        for position, start_ms, body in zip(positions, starts_ms, results.split(), strict=True)
+    }
+
+
+def _hear_lines(rows: SqlCipherRows, alias: int, epoch: int, lines: dict[int, _Line], buckets: Buckets) -> None:
+    for position in _dropped_among(rows, alias, lines):
+        del lines[position]
+    if lines and alias == buckets.keys.own_alias:
+        _leave_out_held(rows, epoch, lines, buckets)
+    if lines:
+        _put(rows, alias, lines, buckets)
 
 
 def _put(rows: SqlCipherRows, alias: int, lines: dict[int, _Line], buckets: Buckets) -> None:
@@ -118,7 +168,7 @@ def drop_replicas_at(rows: SqlCipherRows, positions: Sequence[int], buckets: Buc
     """R11: own results at these places, ascending, were found to be held: what stands beside them goes."""
     if not positions:
         return
-    history, own = link_line(rows).history, set(positions)
+    history, own = link_line(rows).history, positions if isinstance(positions, range) else set(positions)
     clause = "WHERE device_alias = ? AND position BETWEEN ? AND ?"
     span = (buckets.keys.own_alias, positions[0], positions[-1])
     for line in [ReplicaLine(*row) for row in rows.select("replica", clause, span)]:
@@ -132,21 +182,39 @@ def find_replica(rows: RowReader, device_alias: int, position: int) -> ReplicaLi
     return None if row is None else ReplicaLine(*row)
 
 
-def find_equal_replica(rows: RowReader, own_alias: int, result: Row) -> int | None:
-    """R7: where this own result came down from, if it was given again before.
+def find_equal(
+    rows: RowReader, own_alias: int, results: Sequence[Row], came: Sequence[IdentifiedResult]
+) -> list[int | None]:
+    """R7: where own results came down from, before or in this very answer, if they were given again before.
 
     Args:
         rows: Reads.
         own_alias: Of this device.
-        result: A row of table ``result``.
+        results: Rows of table ``result``.
+        came: Results of the answer.
     """
+    here: dict[bytes, int] = {}
+    for one in came:
+        position = position_of(one.epoch, one.row.counter)
+        if one.device_alias == own_alias and rows.get("result", (position,)) is None:
+            content = _content(encode_result_row(one.row))
+            here[content] = min(position, here.get(content, position))
+    return [_find_equal_replica(rows, own_alias, row, here.get(_content(row[2]))) for row in results]
+
+
+def _find_equal_replica(rows: RowReader, own_alias: int, result: Row, came: int | None) -> int | None:
     clause = """WHERE device_alias = ? AND started_at_ms = ? AND history = ? AND NOT EXISTS (
         SELECT 1 FROM result WHERE result.position = replica.position) ORDER BY position"""
     for row in rows.select("replica", clause, (own_alias, result[1], link_line(rows).history)):
         line = ReplicaLine(*row)
-        if line.body[_AFTER_COUNTER:] == result[2][_AFTER_COUNTER:] and line.body[:1] == result[2][:1]:
-            return line.position
-    return None
+        if _content(line.body) == _content(result[2]):
+            return line.position if came is None else min(line.position, came)
+    return came
+
+
+def _content(body: bytes) -> bytes:
+    """A canonical row without its counter."""
+    return body[:1] + body[_AFTER_COUNTER:]
 
 
 def forget_known(rows: SqlCipherRows, line: ReplicaLine, buckets: Buckets) -> None:

@@ -61,6 +61,7 @@ class RowReader:
     Attributes:
         connection: For questions that no row answers (counts, sizes).
         tags: As given.
+        give_way: As given.
     """
 
     def __init__(
@@ -73,14 +74,14 @@ class RowReader:
         self.connection = connection
         self.tags = tags
         self._report = report
-        self._give_way = give_way
+        self.give_way = give_way
 
     def select(self, table: str, clause: str = "", parameters: Sequence[Value] = ()) -> Iterator[Row]:
         """Yield the rows that ``SELECT * FROM table clause`` gives; a damaged one is reported and left out."""
         holds = self.tags.holds
         for number, line in enumerate(self.connection.execute(_SELECT[table] + clause, parameters)):
             if number % ROWS_PER_TURN == 0:
-                self._give_way()
+                self.give_way()
             values = line[:-1]
             if holds(table, values, line[-1]):
                 yield values

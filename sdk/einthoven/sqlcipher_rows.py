@@ -30,11 +30,12 @@ from einthoven.rollback import AnchorRecord, StoredState, highest_known_epoch
 from einthoven.sqlcipher_row_reading import Report, Row, RowReader, ignore_damage, row_with_key
 from einthoven.sqlcipher_signals import SignalRun
 from einthoven.store_events import ForkReason, StoreEvent, StoreForked
-from einthoven.store_rules import fork_subject, next_epoch, result_row_bytes
+from einthoven.store_rules import Draw, fork_subject, next_epoch, result_row_bytes
+from einthoven.store_run_tags import replica_run_tags
 from einthoven.store_schema import TABLE_BY_NAME, TABLES, Table, position_of
 from einthoven.store_tags import TAG_BYTES, RowTags, TableSums, Value
 from einthoven.store_values import AuditAction, AuditEntry
-from einthoven_protocol.canonical import RESULT_ROW_BYTES
+from einthoven_protocol.packed_results import RESULT_ROW_BYTES, ResultRows
 
 RESULTS_PER_STATEMENT: Final = 10_000
 """Results that one statement inserts: enough to make its cost vanish, little enough to pack in a few MB."""
@@ -66,6 +67,10 @@ _INSERT_REPLICAS: Final = f"""WITH RECURSIVE line (i) AS (SELECT 0 UNION ALL SEL
     SELECT ?2, ?3 + i, CAST(substr(?4, i * {TIME_DIGITS} + 1, {TIME_DIGITS}) AS INTEGER), ?5,
         substr(?6, i * {RESULT_ROW_BYTES} + 1, {RESULT_ROW_BYTES}), substr(?7, i * {TAG_BYTES} + 1, {TAG_BYTES})
     FROM line"""  # noqa: S608 - numbers of our own
+# One by one, rows in no unbroken run take three times as long.
+_INSERT_SCATTERED: Final = _INSERT_REPLICAS.replace(
+    "?3 + i", f"?3 + CAST(substr(?8, i * {TIME_DIGITS} + 1, {TIME_DIGITS}) AS INTEGER)"
+)
 
 
 class SqlCipherRows(RowReader):
@@ -74,6 +79,7 @@ class SqlCipherRows(RowReader):
     Args:
         connection: In autocommit mode, to a file of the newest version; nobody else writes it.
         report: See ``RowReader``.
+        draw: Where a new epoch's number comes from (``store_rules.next_epoch``).
 
     Attributes:
         store_id: 16 bytes, public.
@@ -85,7 +91,9 @@ class SqlCipherRows(RowReader):
         StoreDamaged: The store's own line is not to be had.
     """
 
-    def __init__(self, connection: dbapi2.Connection, report: Report = ignore_damage) -> None:
+    def __init__(
+        self, connection: dbapi2.Connection, report: Report = ignore_damage, draw: Draw = secrets.randbelow
+    ) -> None:
         line = connection.execute("SELECT store_id, integrity_key, commit_seq, sums, audit_head FROM store").fetchone()
         try:
             self.store_id, self._integrity_key, self.commit_seq, sums, self._audit_head = line
@@ -93,6 +101,7 @@ class SqlCipherRows(RowReader):
             self._sums = TableSums.decode(sums)
         except (TypeError, ValueError) as error:
             raise StoreDamaged("the store's own line is not what was written", "run a repair of the store") from error
+        self._draw = draw
         self._changed = False
         self._audit_seq = self._last_audit_seq()
         self._epoch: Row | None = None
@@ -186,6 +195,28 @@ class SqlCipherRows(RowReader):
         self._sums.add_many("replica", b"".join(tags))
         self._changed = True
         self.written_bytes += len(bodies) + len(lines) * TAG_BYTES
+
+    def insert_replica_run(self, alias: int, epoch: int, history: int, results: ResultRows) -> None:
+        """Write replicas of one device and epoch whose keys are known to be free.
+
+        Args:
+            alias: The device.
+            epoch: The epoch.
+            history: In which they came.
+            results: The results, counters ascending.
+        """
+        counters = results.fields["counter"].astype(np.int64)
+        times_ms = results.fields["started_at_ms"].astype(np.int64)
+        tags = replica_run_tags(self.tags, alias, epoch, history, results)
+        n_rows, first = len(results), position_of(epoch, int(counters[0]))
+        run = (n_rows, alias, first, decimal_digits(times_ms), history, results.octets, tags)
+        if int(counters[-1]) - int(counters[0]) == n_rows - 1:
+            self.connection.execute(_INSERT_REPLICAS, run)
+        else:
+            self.connection.execute(_INSERT_SCATTERED, (*run, decimal_digits(counters - counters[0])))
+        self._sums.add_many("replica", tags)
+        self._changed = True
+        self.written_bytes += n_rows * (RESULT_ROW_BYTES + TAG_BYTES)
 
     def exchange(self, table: str, old: Sequence[Value], values: Sequence[Value]) -> None:
         """Write a row in place of one of its key that is known: ``put`` without looking it up."""
@@ -330,7 +361,7 @@ class SqlCipherRows(RowReader):
             StoreIOError: There is no epoch left.
             StoreDamaged: The row that names the epoch is not to be had.
         """
-        new_epoch = next_epoch(highest_known_epoch(self.state(), anchored), secrets.randbelow)
+        new_epoch = next_epoch(highest_known_epoch(self.state(), anchored), self._draw)
         sync = self.get("sync", (1,))
         if sync is None:
             raise StoreDamaged("the store has lost its epoch", "run a repair of the store")

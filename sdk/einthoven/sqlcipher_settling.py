@@ -23,7 +23,8 @@ from einthoven.result_rows import from_row
 from einthoven.sqlcipher_books import EpochLine, epoch_lines, link_line, results_above, sync_line
 from einthoven.sqlcipher_buckets import Buckets, own_held
 from einthoven.sqlcipher_former_notes import become_former
-from einthoven.sqlcipher_replicas import drop_replicas_at, find_equal_replica
+from einthoven.sqlcipher_replicas import drop_replicas_at, find_equal
+from einthoven.sqlcipher_result_runs import stored_run
 from einthoven.sqlcipher_row_reading import Row
 from einthoven.sqlcipher_rows import SqlCipherRows
 from einthoven.store_events import ForkReason
@@ -32,7 +33,14 @@ from einthoven.store_rules_feed import Overtaken
 from einthoven.store_schema import epoch_and_counter, position_of
 from einthoven_protocol.canonical import decode_result_row
 from einthoven_protocol.limits import SUM_BYTES
-from einthoven_protocol.messages import AnnotationRow, ExchangeRequest, ExchangeResponse, ResultId
+from einthoven_protocol.messages import (
+    AnnotationRow,
+    ExchangeRequest,
+    ExchangeResponse,
+    IdentifiedResult,
+    ResultId,
+    RowVerdict,
+)
 
 
 def begin_new_history(rows: SqlCipherRows, spoken_of: int, response: ExchangeResponse, buckets: Buckets) -> None:
@@ -83,19 +91,35 @@ def begin_enrolment(rows: SqlCipherRows) -> None:
 
 
 def settle_pushed(
-    rows: SqlCipherRows, line: EpochLine, request: ExchangeRequest, response: ExchangeResponse, buckets: Buckets
+    rows: SqlCipherRows,
+    line: EpochLine,
+    request: ExchangeRequest,
+    response: ExchangeResponse,
+    buckets: Buckets,
+    *,
+    whole: bool,
 ) -> list[Row]:
-    """R1: decide the fate of every pushed result that the mark passes; return those of R7."""
+    """R1: decide the fate of every pushed result that the mark passes; return those of R7.
+
+    If they may not be given again yet, the mark stays below them.
+    """
     if request.results[0].counter > line.acknowledged + 1:
         return []
     mark = min(response.acknowledged, request.results[-1].counter, line.last_counter)
     if mark <= line.acknowledged:
         return []
     refused = refused_verdicts(response)
+    reused = _reused(rows, line, mark, refused)
+    if reused and not whole:
+        mark = epoch_and_counter(reused[0][0])[1] - 1
+        if mark <= line.acknowledged:
+            return reused
     span = (position_of(line.epoch, line.acknowledged + 1), position_of(line.epoch, mark))
     ahead = {row[0] for row in rows.select("alert_sent", "WHERE held AND position BETWEEN ? AND ?", span)}
     rows.delete_where("alert_sent", "WHERE position BETWEEN ? AND ?", span)
-    reused, held, no_longer = [], [], []
+    if not refused and not ahead and _settle_accepted(rows, line, mark, buckets):
+        return []
+    held, no_longer = [], []
     for row in list(results_above(rows, line, mark)):
         _, counter = epoch_and_counter(row[0])
         verdict = refused.get(counter)
@@ -104,9 +128,7 @@ def settle_pushed(
             continue
         if row[0] in ahead:
             no_longer.append((row[0], row[2]))
-        if is_reused(verdict):
-            reused.append(row)
-        else:
+        if not is_reused(verdict):
             rows.put("refusal", (line.epoch, counter, int(verdict.code), int(verdict.reason)))
     alias = buckets.keys.own_alias
     buckets.results(alias, [item for item in held if item[0] not in ahead])
@@ -114,6 +136,34 @@ def settle_pushed(
     drop_replicas_at(rows, [position for position, _ in held], buckets)
     _move_mark(rows, line, mark)
     return reused
+
+
+def _reused(rows: SqlCipherRows, line: EpochLine, mark: int, refused: Mapping[int, RowVerdict]) -> list[Row]:
+    """R7: results up to a mark under whose counters the server has others, in order."""
+    found = []
+    for counter in sorted(counter for counter, verdict in refused.items() if is_reused(verdict)):
+        row = rows.get("result", (position_of(line.epoch, counter),))
+        if row is not None and line.acknowledged < counter <= mark:
+            found.append(row)
+    return found
+
+
+def fork_if_current(rows: SqlCipherRows, epoch: int, reason: ForkReason, *, at_ms: int) -> None:
+    """R7 and R8: nothing more is written under an epoch in which the server has something else."""
+    if rows.current_epoch()[0] == epoch:
+        rows.fork(reason, at_ms=at_ms)
+
+
+def _settle_accepted(rows: SqlCipherRows, line: EpochLine, mark: int, buckets: Buckets) -> bool:
+    """Move the mark over results all of which were accepted, if all are there."""
+    run = stored_run(rows, line.epoch, line.acknowledged + 1, mark)
+    if run is None:
+        return False
+    first = position_of(line.epoch, run.first_counter)
+    buckets.result_run(buckets.keys.own_alias, line.epoch, run.rows.split())
+    drop_replicas_at(rows, range(first, first + len(run.rows)), buckets)
+    _move_mark(rows, line, mark)
+    return True
 
 
 def settle_alerts(rows: SqlCipherRows, request: ExchangeRequest, response: ExchangeResponse, buckets: Buckets) -> None:
@@ -135,7 +185,7 @@ def settle_alerts(rows: SqlCipherRows, request: ExchangeRequest, response: Excha
             drop_replicas_at(rows, [position], buckets)
 
 
-def settle_hole(rows: SqlCipherRows, line: EpochLine, response: ExchangeResponse) -> list[Row]:
+def settle_hole(rows: SqlCipherRows, line: EpochLine, response: ExchangeResponse, *, whole: bool) -> list[Row]:
     """R8: move the mark through a hole; return what is to be given again."""
     waiting = list(results_above(rows, line, line.last_counter, MAX_GIVEN_AGAIN))
     if not waiting or response.acknowledged < line.acknowledged:
@@ -144,11 +194,11 @@ def settle_hole(rows: SqlCipherRows, line: EpochLine, response: ExchangeResponse
     if first_waiting == line.acknowledged + 1:
         return []
     _move_mark(rows, line, min(response.acknowledged, first_waiting - 1))
-    return waiting if response.acknowledged < first_waiting - 1 else []
+    return waiting if whole and response.acknowledged < first_waiting - 1 else []
 
 
 def give_again(
-    rows: SqlCipherRows, results: Sequence[Row], request: ExchangeRequest, reason: ForkReason, *, at_ms: int
+    rows: SqlCipherRows, results: Sequence[Row], request: ExchangeRequest, came: Sequence[IdentifiedResult]
 ) -> None:
     """R7: move results to the next counters of the current epoch, and own words on them along.
 
@@ -156,14 +206,11 @@ def give_again(
         rows: Writes.
         results: Of the request's epoch, in order.
         request: What was sent.
-        reason: Why to fork if the request's epoch is the current one.
-        at_ms: UTC, ms since 1970.
+        came: Results of the same answer.
     """
     if not results:
         return
-    if rows.current_epoch()[0] == request.epoch:
-        rows.fork(reason, at_ms=at_ms)
-    held = [find_equal_replica(rows, request.device_alias, row) for row in results]
+    held = find_equal(rows, request.device_alias, results, came)
     new = [row for row, position in zip(results, held, strict=True) if position is None]
     counters = iter(rows.append_results([from_row(decode_result_row(row[2]), row[3]) for row in new]))
     epoch, history = rows.current_epoch()[0], link_line(rows).history

@@ -74,7 +74,7 @@ class StoreWriter:
         self._broken = self._closed = False
         self._since_look_bytes = 0
         self.store_max_bytes = store_max_bytes
-        self.rows = SqlCipherRows(file.connection, report)
+        self.rows = SqlCipherRows(file.connection, report, file.draw)
         self._checkpointer = Checkpointer(file.connect_checkpointer)
         self._reserve = Reserve(file.path)
         self._reserve.make()
@@ -299,7 +299,7 @@ class StoreWriter:
         connection = self._file.connect_writer()
         try:
             with translated(self._file.path.name):
-                rows = SqlCipherRows(connection, self._report)
+                rows = SqlCipherRows(connection, self._report, self._file.draw)
         except BaseException:
             connection.close()
             raise

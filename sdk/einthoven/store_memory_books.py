@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 import msgspec
 
@@ -48,6 +49,8 @@ Place = tuple[int, int]
 """Epoch and counter of a result, or of a note."""
 NoteName = tuple[int, int, int]
 """Alias, epoch and counter of a note."""
+MAX_KEPT_HASHES: Final = 65_536
+"""Rows' keyed hashes that are kept; beyond, all are computed anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,23 @@ class KeptNote:
     row: NoteRow
     known: Known = Known.HELD
     hidden: bool = False
+
+
+class Hashed:
+    """Keyed hashes of rows, computed once: of one key and row there is one, so that all snapshots share them."""
+
+    def __init__(self) -> None:
+        self._shares: dict[tuple[Hashable, ...], int] = {}
+
+    def share(self, compute: Callable[..., int], *of: Hashable) -> int:
+        """What ``compute(*of)`` gives."""
+        name = (compute, *of)
+        share = self._shares.get(name)
+        if share is None:
+            if len(self._shares) >= MAX_KEPT_HASHES:
+                self._shares.clear()
+            share = self._shares[name] = compute(*of)
+        return share
 
 
 @dataclass(slots=True)
@@ -127,6 +147,7 @@ class Books:
         last_digest_equal: And how it ended.
         audit: The trail.
         events: Not yet taken.
+        hashed: Keyed hashes that were computed.
     """
 
     epochs: dict[int, int] = field(default_factory=lambda: {FIRST_EPOCH: 0})
@@ -167,6 +188,7 @@ class Books:
     last_digest_equal: bool | None = None
     audit: list[AuditEntry] = field(default_factory=list)
     events: deque[StoreEvent] = field(default_factory=lambda: deque(maxlen=MAX_WAITING_EVENTS))
+    hashed: Hashed = field(default_factory=Hashed, compare=False)
 
     def copy(self) -> Books:
         """A snapshot that goes its own way."""
@@ -309,9 +331,14 @@ class Books:
 
     def key_of(self, owner: int) -> bytes | None:
         """R19: what an owner's shares are keyed with; ``None`` if not known."""
+        return self.keys().get(owner)
+
+    def keys(self) -> dict[int, bytes]:
+        """R19: what shares are keyed with, by owner."""
         if self.keyed_with is None:
-            return None
-        return self.keyed_with[0] if owner in (SERVER_ALIAS, self.own_alias) else self.owners.get(owner)
+            return {}
+        key, alias = self.keyed_with
+        return {**self.owners, SERVER_ALIAS: key, alias: key}
 
     def _counts(self, name: ResultId) -> bool:
         return self.replicas[name].known and self.key_of(name.device_alias) is not None

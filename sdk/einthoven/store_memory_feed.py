@@ -8,14 +8,13 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
 
 from einthoven.result_rows import to_row
 from einthoven.store_memory_books import Books, KeptNote, OwnNote, Place, Replica
-from einthoven.store_memory_buckets import BucketRow, bucket_digest, bucket_rows, holds_note, shares
+from einthoven.store_memory_buckets import BucketRow, all_digests, bucket_rows, holds_note, other_digests, shares
 from einthoven.store_memory_words import (
     bury_overtaken,
     forget_annotation,
@@ -43,6 +42,7 @@ from einthoven.store_rules_feed import (
     until,
     without_text,
 )
+from einthoven_protocol import digests
 from einthoven_protocol.limits import MAX_GIVEN_PER_REPAIR
 from einthoven_protocol.messages import (
     AnnotationRow,
@@ -382,11 +382,11 @@ def replica(books: Books, target: ResultId) -> IdentifiedResult | None:
     return _identified(books, target) if target in books.replicas else None
 
 
-def equal_throughout(books: Books, others: Iterable[BucketDigest]) -> bool:
+def equal_throughout(books: Books) -> bool:
     """R19: whether all buckets are those of which the server spoke last."""
-    own = (books.own_alias, BucketKind.RECORDS)
+    own, held = (books.own_alias, BucketKind.RECORDS), all_digests(books)
     said = [BucketDigest(*name, one.count, one.total) for name, one in books.server_digests.items() if name != own]
-    return all_equal(bucket_digest(books, *own), books.server_digests[own], others, said)
+    return all_equal(held.get(own, digests.EMPTY), books.server_digests[own], other_digests(books, held), said)
 
 
 def _identified(books: Books, name: ResultId) -> IdentifiedResult:

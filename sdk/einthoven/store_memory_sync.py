@@ -20,7 +20,7 @@ from einthoven.result_rows import to_row
 from einthoven.results import WindowResult
 from einthoven.store_events import ForkReason
 from einthoven.store_memory_books import AnnotationName, Books, Replica
-from einthoven.store_memory_buckets import bucket_digest, other_digests, server_digests
+from einthoven.store_memory_buckets import all_digests, other_digests, server_digests
 from einthoven.store_memory_words import (
     is_deleted,
     merged_with,
@@ -54,8 +54,10 @@ from einthoven.store_rules_feed import (
     encoded_results,
     feeds,
     is_late,
+    may_be_given_again,
     oldest_word_ms,
 )
+from einthoven_protocol import digests
 from einthoven_protocol.limits import (
     MAX_ALERTS_PER_EXCHANGE,
     MAX_ANNOTATIONS_PER_EXCHANGE,
@@ -67,9 +69,9 @@ from einthoven_protocol.messages import (
     AnnotationRow,
     BucketKind,
     Cursor,
-    Digest,
     ExchangeRequest,
     ExchangeResponse,
+    IdentifiedResult,
     RepairRequest,
     RepairResponse,
     ResultId,
@@ -83,7 +85,7 @@ def pending(books: Books, limit: int) -> Pending:
     run = [result for place, result in enumerate(waiting, mark + 1) if result.counter == place]
     run = run[: min(limit, MAX_RESULTS_PER_EXCHANGE)]
     hole = bool(waiting) and waiting[0].counter != mark + 1
-    alerts = [] if hole else _alerts(books, epoch, mark + len(run))[: min(limit, MAX_ALERTS_PER_EXCHANGE)]
+    alerts = [] if hole else _alerts(books, epoch, waiting, mark + len(run))[: min(limit, MAX_ALERTS_PER_EXCHANGE)]
     words = _sendable_annotations(books)[: min(limit, MAX_ANNOTATIONS_PER_EXCHANGE)]
     first_note = books.notes_acknowledged.get(epoch, 0) + 1
     notes = [row for place, row in enumerate(books.waiting_notes(epoch), first_note) if row.counter == place]
@@ -109,11 +111,11 @@ def _epoch_to_speak_of(books: Books) -> int:
     return min(by_results or by_notes, default=books.epoch)
 
 
-def _alerts(books: Books, epoch: int, last_pushed: int) -> list[WindowResult]:
+def _alerts(books: Books, epoch: int, waiting: Sequence[WindowResult], last_pushed: int) -> list[WindowResult]:
     """R14."""
     return [
         result
-        for result in books.waiting(epoch)
+        for result in waiting
         if result.counter > last_pushed and result.tier == URGENT_TIER and (epoch, result.counter) not in books.alerts
     ]
 
@@ -129,23 +131,24 @@ def _sendable_annotations(books: Books) -> list[tuple[AnnotationRow, Bases]]:
 
 def sync_state(books: Books) -> SyncState:
     """Where the store stands."""
-    results = [result for epoch in books.epochs for result in books.waiting(epoch)]
+    waiting, held = {epoch: books.waiting(epoch) for epoch in books.epochs}, all_digests(books)
+    results = [result for run in waiting.values() for result in run]
     notes = [row for epoch in books.epochs for row in books.waiting_notes(epoch)]
+    alerts = [_alerts(books, epoch, run, books.acknowledged[epoch]) for epoch, run in waiting.items()]
     words, deletions = books.waiting_annotations(), sum(state == 0 for state in books.deletions.values())
-    firsts = [books.waiting(epoch)[:1] for epoch in books.epochs]
-    oldest = [result.started_at_ms for first in firsts for result in first] + [row.at_ms for row in notes]
+    oldest = [run[0].started_at_ms for run in waiting.values() if run] + [row.at_ms for row in notes]
     said_ms = oldest_word_ms(push_of(books, row)[0] for row in words)
     return SyncState(
         epoch=books.epoch,
         acknowledged=books.acknowledged[books.epoch],
         last_counter=books.epochs[books.epoch],
         cursor=books.cursor,
-        digest=digest(books),
+        digest=held.get((books.own_alias, BucketKind.RECORDS), digests.EMPTY),
         waiting=len(results) + len(words) + len(notes) + deletions,
         refused=tuple(verdict for _, verdict in sorted(books.refused.items(), key=lambda item: item[0])),
         last_exchange_ms=books.last_exchange_ms,
         last_digest_equal=books.last_digest_equal,
-        digests=other_digests(books),
+        digests=other_digests(books, held),
         server_digests=server_digests(books),
         owners=0 if books.owners_asked else len(books.owners),
         waiting_notes=len(notes),
@@ -156,14 +159,9 @@ def sync_state(books: Books) -> SyncState:
         limits=books.server_says.limits,
         rebaseline=books.rebaseline,
         waiting_annotations=len(words),
-        waiting_alerts=sum(len(_alerts(books, epoch, books.acknowledged[epoch])) for epoch in books.epochs),
+        waiting_alerts=sum(map(len, alerts)),
         oldest_waiting_ms=min(oldest if said_ms is None else [*oldest, said_ms], default=None),
     )
-
-
-def digest(books: Books) -> Digest:
-    """R5, from scratch, as of the last exchange's key and alias."""
-    return bucket_digest(books, books.own_alias, BucketKind.RECORDS)
 
 
 def put_setting(books: Books, name: str, value: bytes) -> None:
@@ -211,16 +209,17 @@ def apply(books: Books, request: ExchangeRequest, response: ExchangeResponse, dr
     )
     feed.note_server(books, response)
     late = is_late(books.cursor, request, response)
+    whole = may_be_given_again(books.cursor, request, response)
     if begins_new_history(books.cursor, response):
         _begin_new_history(books, request.epoch, response)
     if request.epoch == books.epoch and _server_is_ahead(books, response):
         books.fork(ForkReason.SERVER_AHEAD, draw, at_ms)
     if request.results:
-        _settle_pushed(books, request, response, draw, at_ms)
+        _settle_pushed(books, request, response, draw, at_ms, whole=whole)
     else:
-        _settle_hole(books, request, response, draw, at_ms)
+        _settle_hole(books, request, response, draw, at_ms, whole=whole)
     _settle_alerts(books, request, response)
-    settle_notes(books, request, response, draw, at_ms)
+    settle_notes(books, request, response, draw, at_ms, whole=whole)
     settle_deletions(books, request, response)
     if not late:
         take_pushed(books, request, response)
@@ -248,13 +247,13 @@ def apply_repair(books: Books, request: RepairRequest, response: RepairResponse,
         if epoch == books.epoch:
             books.fork(ForkReason.COUNTER_REUSED, draw, at_ms)
         results = [books.results[place] for place in sorted(again) if place[0] == epoch]
-        _give_again(books, epoch, results, ExchangeRequest(device_alias=books.own_alias, epoch=epoch))
+        _give_again(books, epoch, results, ExchangeRequest(device_alias=books.own_alias, epoch=epoch), ())
     _compare(books, more=False)
 
 
 def _compare(books: Books, *, more: bool) -> None:
     """R19 and R23."""
-    books.last_digest_equal = feed.equal_throughout(books, other_digests(books))
+    books.last_digest_equal = feed.equal_throughout(books)
     if books.last_digest_equal and not more:
         books.rebaseline = False
 
@@ -296,6 +295,8 @@ def _settle_pushed(
     response: ExchangeResponse,
     draw: Draw,
     at_ms: int,
+    *,
+    whole: bool,
 ) -> None:
     """R1 and R7."""
     epoch, mark = request.epoch, books.acknowledged[request.epoch]
@@ -304,6 +305,13 @@ def _settle_pushed(
         return
     new_mark = min(response.acknowledged, last, books.epochs[epoch])
     verdicts = refused_verdicts(response)
+    reused = [
+        row.counter
+        for row in request.results
+        if mark < row.counter <= new_mark and row.counter in verdicts and is_reused(verdicts[row.counter])
+    ]
+    if reused and not whole:
+        new_mark = reused[0] - 1
     again = []
     for counter in range(mark + 1, new_mark + 1):
         verdict = verdicts.get(counter)
@@ -317,9 +325,9 @@ def _settle_pushed(
         else:
             books.refused[epoch, counter] = verdict
     books.acknowledged[epoch] = max(mark, new_mark)
-    if again and epoch == books.epoch:
+    if any((epoch, counter) in books.results for counter in reused) and epoch == books.epoch:
         books.fork(ForkReason.COUNTER_REUSED, draw, at_ms)
-    _give_again(books, epoch, again, request)
+    _give_again(books, epoch, again, request, response.results)
 
 
 def _settle_hole(
@@ -328,6 +336,8 @@ def _settle_hole(
     response: ExchangeResponse,
     draw: Draw,
     at_ms: int,
+    *,
+    whole: bool,
 ) -> None:
     """R8."""
     epoch, mark = request.epoch, books.acknowledged[request.epoch]
@@ -336,11 +346,11 @@ def _settle_hole(
         return
     end_of_hole = waiting[0].counter - 1
     books.acknowledged[epoch] = min(response.acknowledged, end_of_hole)
-    if response.acknowledged >= end_of_hole:
+    if response.acknowledged >= end_of_hole or not whole:
         return
     if epoch == books.epoch:
         books.fork(ForkReason.SERVER_BEHIND, draw, at_ms)
-    _give_again(books, epoch, waiting[:MAX_GIVEN_AGAIN], request)
+    _give_again(books, epoch, waiting[:MAX_GIVEN_AGAIN], request, response.results)
 
 
 def _give_again(
@@ -348,6 +358,7 @@ def _give_again(
     epoch: int,
     results: Sequence[WindowResult],
     request: ExchangeRequest,
+    came: Sequence[IdentifiedResult],
 ) -> None:
     """R7: results leave their place for the next counters of the current epoch; own words on them go along."""
     pushed = {(row.target, row.author): row for row in request.annotations}
@@ -357,7 +368,7 @@ def _give_again(
         if books.alerts.pop(place, False):
             books.replicas[old_target] = Replica(to_row(result))
         del books.results[place]
-        new_target = _given_before(books, request.device_alias, result)
+        new_target = _given_before(books, request.device_alias, result, came)
         if new_target is None:
             given = books.give_counter(result)
             new_target = ResultId(request.device_alias, books.epoch, given.counter)
@@ -365,17 +376,18 @@ def _give_again(
             _move_words(books, name, new_target, pushed.get(name))
 
 
-def _given_before(books: Books, alias: int, result: WindowResult) -> ResultId | None:
-    """R7: where this own result came down from, if it was given again before."""
+def _given_before(books: Books, alias: int, result: WindowResult, came: Sequence[IdentifiedResult]) -> ResultId | None:
+    """R7: where this own result came down from, before or in this very answer, if it was given again before."""
     row = to_row(result)
+    there = [(name, kept.row) for name, kept in books.replicas.items() if kept.known]
+    there += [(ResultId(one.device_alias, one.epoch, one.row.counter), one.row) for one in came]
     return min(
         (
             name
-            for name, kept in books.replicas.items()
+            for name, held in there
             if name.device_alias == alias
-            and kept.known
             and (name.epoch, name.counter) not in books.results
-            and msgspec.structs.replace(kept.row, counter=row.counter) == row
+            and msgspec.structs.replace(held, counter=row.counter) == row
         ),
         default=None,
     )

@@ -8,6 +8,7 @@ Invariants:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import msgspec
@@ -272,38 +273,59 @@ def _settle_note(books: Books, row: Tombstone, reason: int | None) -> None:
         books.notes[name] = replace(books.notes[name], hidden=False)
 
 
-def settle_notes(books: Books, request: ExchangeRequest, response: ExchangeResponse, draw: Draw, at_ms: int) -> None:
+def settle_notes(
+    books: Books, request: ExchangeRequest, response: ExchangeResponse, draw: Draw, at_ms: int, *, whole: bool
+) -> None:
     """R13."""
     epoch = request.epoch
     mark = books.notes_acknowledged.get(epoch, 0)
     if request.notes:
         if request.notes[0].counter > mark + 1:
             return
-        again = _pass_notes(books, request, response, mark)
-        reason = ForkReason.COUNTER_REUSED
+        reused = _reused_notes(books, request, response, mark)
+        last = min(response.notes_acknowledged, request.notes[-1].counter, books.notes_given.get(epoch, 0))
+        last = last if whole or not reused else min(last, reused[0] - 1)
+        again = _pass_notes(books, request, response, mark, last)
+        forks, reason = bool(reused), ForkReason.COUNTER_REUSED
     else:
-        again = _pass_hole(books, response, epoch, mark) if feeds(response.capabilities) else []
-        reason = ForkReason.SERVER_BEHIND
-    if again and epoch == books.epoch:
+        again = _pass_hole(books, response, epoch, mark, whole=whole) if feeds(response.capabilities) else []
+        forks, reason = bool(again), ForkReason.SERVER_BEHIND
+    if forks and epoch == books.epoch:
         books.fork(reason, draw, at_ms)
     for place in again:
-        _give_note_again(books, place)
+        _give_note_again(books, place, response.notes)
 
 
-def _pass_hole(books: Books, response: ExchangeResponse, epoch: int, mark: int) -> list[Place]:
+def _pass_hole(books: Books, response: ExchangeResponse, epoch: int, mark: int, *, whole: bool) -> list[Place]:
     """R8; return the notes that are to be given again."""
     waiting = books.waiting_notes(epoch)
     if not waiting or waiting[0].counter == mark + 1 or response.notes_acknowledged < mark:
         return []
     end_of_hole = waiting[0].counter - 1
     books.notes_acknowledged[epoch] = min(response.notes_acknowledged, end_of_hole)
-    return [] if response.notes_acknowledged >= end_of_hole else [(row.epoch, row.counter) for row in waiting]
+    if response.notes_acknowledged >= end_of_hole or not whole:
+        return []
+    return [(row.epoch, row.counter) for row in waiting]
 
 
-def _pass_notes(books: Books, request: ExchangeRequest, response: ExchangeResponse, mark: int) -> list[Place]:
+def _reused_notes(books: Books, request: ExchangeRequest, response: ExchangeResponse, mark: int) -> list[int]:
+    """R7: counters of pushed notes under which the server has another one."""
+    refused, found = refused_names(response), []
+    for row in request.notes:
+        note = books.own_notes.get((request.epoch, row.counter))
+        reason = refused.get(note_name(request.device_alias, request.epoch, row.counter))
+        decided = mark < row.counter <= min(response.notes_acknowledged, books.notes_given.get(request.epoch, 0))
+        listed = note is not None and note.shown is Shown.LISTED
+        if decided and listed and reason == RejectReason.CONFLICTS_WITH_STORED:
+            found.append(row.counter)
+    return found
+
+
+def _pass_notes(
+    books: Books, request: ExchangeRequest, response: ExchangeResponse, mark: int, last: int
+) -> list[Place]:
     """Decide the fate of every pushed note that the mark passes; return those that are to be given again."""
     epoch, refused, again = request.epoch, refused_names(response), []
-    last = min(response.notes_acknowledged, request.notes[-1].counter, books.notes_given.get(epoch, 0))
     for counter in range(mark + 1, last + 1):
         place, name = (epoch, counter), (request.device_alias, epoch, counter)
         note = books.own_notes.get(place)
@@ -334,19 +356,20 @@ def _leave_place(books: Books, place: Place, name: NoteName) -> None:
         books.notes[name] = replace(books.notes[name], hidden=False)
 
 
-def _was_given_again(books: Books, note: NoteRow) -> bool:
-    """R7: whether this own note came down from another place."""
+def _was_given_again(books: Books, note: NoteRow, came: Sequence[NoteRow]) -> bool:
+    """R7: whether this own note came down from another place, before or in this very answer."""
+    there = [kept.row for kept in books.notes.values() if kept.known is Known.HELD]
     return any(
-        kept.known is Known.HELD and kept.row.device_alias == books.own_alias and is_same_note(kept.row, note)
-        for kept in books.notes.values()
-        if (kept.row.epoch, kept.row.counter) not in books.own_notes
+        row.device_alias == books.own_alias and is_same_note(row, note)
+        for row in (*there, *came)
+        if (row.epoch, row.counter) not in books.own_notes
     )
 
 
-def _give_note_again(books: Books, place: Place) -> None:
+def _give_note_again(books: Books, place: Place, came: Sequence[NoteRow]) -> None:
     note = books.own_notes.pop(place)
     if note.shown is Shown.LISTED:
-        if _was_given_again(books, note.row):
+        if _was_given_again(books, note.row, came):
             return
         add_note(books, note.row.author, note.row.text, note.row.at_ms)
     else:

@@ -10,6 +10,7 @@ Invariants:
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from einthoven.key_slots import KeySlots
 from einthoven.ports import Clock
 from einthoven.sqlcipher_connection import FileKey, open_checkpointer, open_reader, open_writer, translated
 from einthoven.store_anchoring import Continuity
+from einthoven.store_rules import Draw
 
 
 @dataclass(slots=True)
@@ -37,6 +39,7 @@ class OpenedFile:
         continuity: To be told of every commit.
         lock: Held until ``close``.
         clock: For the audit trail.
+        draw: Where a new epoch's number comes from (``store_rules.next_epoch``).
         unsettled: What brings ``key``, ``slots`` and ``continuity`` up to the file that is in place, once the disk lets
             it; ``None`` if they are.
     """
@@ -48,6 +51,7 @@ class OpenedFile:
     continuity: Continuity
     lock: FileLock
     clock: Clock
+    draw: Draw = secrets.randbelow
     unsettled: Callable[[], None] | None = None
     _settling: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 

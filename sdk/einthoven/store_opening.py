@@ -17,6 +17,7 @@ Invariants:
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,7 @@ from einthoven.store_opened_file import OpenedFile
 from einthoven.store_proving import Proof, log_is_whole, pages_prove, prove, prove_twice, state_of
 from einthoven.store_repair import repair_store_file
 from einthoven.store_replacement import carry_on, discard_prepared, is_decided, keep_slot, prepared_path
+from einthoven.store_rules import Draw
 from einthoven.store_schema import FIRST_TAGGED_VERSION, SCHEMA_VERSION
 from einthoven.store_unlocking import Unlocked, unlock
 
@@ -68,6 +70,7 @@ def open_store_file(
     repair: bool = True,
     clock: Clock | None = None,
     report: Report = lambda event: None,
+    draw: Draw = secrets.randbelow,
 ) -> OpenedFile:
     """Open a store's file, or make one.
 
@@ -79,6 +82,7 @@ def open_store_file(
         repair: Salvage what is whole of a file that can't be opened any more; otherwise that is an error.
         clock: For the audit trail.
         report: Told of what was found, now and while the store is open.
+        draw: Where a new epoch's number comes from (``store_rules.next_epoch``).
 
     Raises:
         KeyUnavailable: There is no usable key, or the key slots are gone.
@@ -93,7 +97,7 @@ def open_store_file(
     if not create and not path.exists() and not slots_path(path).exists():
         raise StoreIOError(f"there is no store at {path}", "name one that exists, or allow it to be made")
     opening = _Opening(
-        path, key_provider, anchor or FileAnchor(anchor_path(path)), repair, clock or SystemClock(), report
+        path, key_provider, anchor or FileAnchor(anchor_path(path)), repair, clock or SystemClock(), report, draw
     )
     try:
         fresh = None
@@ -128,6 +132,7 @@ class _Opening:
     repair: bool
     clock: Clock
     report: Report
+    draw: Draw
     found_lost: bool = False
     doubted: bool = False
     mended: bool = False
@@ -257,7 +262,7 @@ class _Opening:
                 connection.execute("ROLLBACK")
                 at_ms = self.clock.now_ms()
                 version = migrate(connection, self.path.name, store_id=slots.store_id, at_ms=at_ms)
-                rows = SqlCipherRows(connection)
+                rows = SqlCipherRows(connection, draw=self.draw)
                 events: list[StoreEvent] = []
                 if version < SCHEMA_VERSION:
                     events.append(StoreMigrated(version, SCHEMA_VERSION))
@@ -276,4 +281,4 @@ class _Opening:
         for event in events:
             self.report(event)
         continuity = Continuity(self.anchor, record, integrity_key, self.report)
-        return OpenedFile(self.path, connection, key, slots, continuity, lock, self.clock)
+        return OpenedFile(self.path, connection, key, slots, continuity, lock, self.clock, self.draw)

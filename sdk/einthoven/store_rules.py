@@ -38,7 +38,9 @@ Applying an exchange (``Store.apply_exchange``), rule by rule:
         server did not know before this exchange go with it; such a one that was pushed in this very request stays at
         the old place too, for there the server has it now. The refusal is not kept. If an own row that came down
         (R11) is equal to it but for epoch and counter, it was given again before: it only leaves its place, and own
-        words go to that row. So do notes.
+        words go to that row. So do notes. An answer that does not show all that the server has (``more``, or R17) can't
+        say whether a result was given again before: the store forks, but the mark stays below the first such result,
+        which is pushed once more when the rest was heard. The same holds for R8.
     R8. Where the result above the mark is missing and later ones wait, nothing can be pushed: a server takes no gap.
         ``pending`` is then an empty question in that epoch. If the answer covers the hole, the mark moves to the end
         of the hole, and what follows is pushed. If it does not (and is not from before the mark: R4's late pairs),
@@ -298,7 +300,7 @@ def synced_subject(request: ExchangeRequest, response: ExchangeResponse) -> str:
 
 def changed_anything(before: SyncState, after: SyncState) -> bool:
     """Whether an exchange is worth an audit entry."""
-    return replace(after, last_exchange_ms=None) != replace(before, last_exchange_ms=None)
+    return replace(after, last_exchange_ms=before.last_exchange_ms) != before
 
 
 def dropped_subject(kind: ContentKind, reason: DropReason, count: int) -> str:

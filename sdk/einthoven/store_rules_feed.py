@@ -45,6 +45,7 @@ from einthoven_protocol.messages import (
     Tombstone,
     VerdictCode,
 )
+from einthoven_protocol.packed_results import IdentifiedResults
 
 SERVER_ALIAS: Final = 0
 """Who writes notes at the console; stands for this device before its first exchange, when it has no alias yet."""
@@ -116,6 +117,8 @@ def encoded_results(answer: ExchangeResponse | RepairResponse) -> list[bytes]:
         InputError: One of them has a value that does not fit.
     """
     try:
+        if isinstance(answer.results, IdentifiedResults):
+            return answer.results.rows.split()
         return encode_result_rows([result.row for result in answer.results])
     except ProtocolError as error:
         raise _unfit(error) from error
@@ -157,6 +160,11 @@ def next_note_counter(last: int) -> int:
 def is_late(stored: Cursor, request: ExchangeRequest, response: ExchangeResponse) -> bool:
     """R17."""
     return request.cursor != stored and response.cursor < stored
+
+
+def may_be_given_again(stored: Cursor, request: ExchangeRequest, response: ExchangeResponse) -> bool:
+    """R7: whether this answer shows all that the server has, so that what is not there was never given again before."""
+    return not response.more and not is_late(stored, request, response)
 
 
 def feeds(capabilities: int) -> bool:

@@ -18,6 +18,7 @@ Invariants:
 
 from __future__ import annotations
 
+import secrets
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -51,6 +52,7 @@ from einthoven.store_opened_file import OpenedFile
 from einthoven.store_opening import open_store_file
 from einthoven.store_rekey import rekey, rewrap
 from einthoven.store_rules import (
+    Draw,
     annotation_row_bytes,
     check_limit,
     check_result_count,
@@ -101,6 +103,7 @@ class SqlCipherStore(SqlCipherFeed):
         clock: Clock | None = None,
         store_max_bytes: int | None = None,
         core_dumps: bool = False,
+        draw: Draw = secrets.randbelow,
     ) -> Self:
         """Open a store, or make one.
 
@@ -115,6 +118,7 @@ class SqlCipherStore(SqlCipherFeed):
             store_max_bytes: Ceiling of the file: reached, the oldest raw signals go (``RetentionPolicy``).
             core_dumps: Leave this process's core dumps as they are; otherwise there are none from now on, for they
                 would hold the key (``process_hardening``).
+            draw: Where a new epoch's number comes from (``store_rules.next_epoch``); for simulations.
 
         Raises:
             KeyUnavailable: There is no usable key.
@@ -129,7 +133,14 @@ class SqlCipherStore(SqlCipherFeed):
         anchor = anchor or FileAnchor(anchor_path(Path(path).resolve()))
         events: deque[StoreEvent] = deque(maxlen=MAX_WAITING_EVENTS)
         file = open_store_file(
-            path, key_provider, create=create, anchor=anchor, repair=repair, clock=clock, report=events.append
+            path,
+            key_provider,
+            create=create,
+            anchor=anchor,
+            repair=repair,
+            clock=clock,
+            report=events.append,
+            draw=draw,
         )
         try:
             return cls(file, anchor, events, store_max_bytes)

@@ -100,6 +100,10 @@ class RowTags:
             append(hashed.digest())
         return tags
 
+    def begun(self, table: str) -> hashlib.blake2b:
+        """A hash that has the key and the table's name, to be told of a row of it (``store_run_tags``)."""
+        return self._keyed[table].copy()
+
     def replica_tags(self, lines: Iterable[tuple[int, int, int, int, bytes]]) -> list[bytes]:
         """Tags of many replicas: ``tag`` of each, without looking at the types of the columns."""
         copy, pack = self._keyed["replica"].copy, _REPLICA.pack

@@ -23,11 +23,11 @@ from einthoven.identity import Identity
 from einthoven.ports import Clock, Store, SyncState, Transport
 from einthoven.sync_answers import unbelievable
 from einthoven.sync_report import Tally
-from einthoven.sync_requests import build_given
+from einthoven.sync_requests import build_given, understands
 from einthoven.sync_waiting import Bucket, compared_buckets
 from einthoven_protocol import codec, digests, limits, repair, repair_codec
 from einthoven_protocol.errors import ProtocolError
-from einthoven_protocol.messages import BucketKind, Digest, RepairRequest, RepairResponse
+from einthoven_protocol.messages import BucketKind, Capability, Digest, RepairRequest, RepairResponse
 
 REPAIR_PATH: Final = "/v1/repair"
 _WORDS: Final = {BucketKind.RECORDS: "results and annotations", BucketKind.WORDS: "notes"}
@@ -90,7 +90,13 @@ async def repair_bucket(link: RepairLink, bucket: Bucket, state: SyncState) -> S
         SyncError: An answer does not add up; nothing of it was taken over.
         StoreError: The store can't keep it.
     """
-    plan = repair.RepairPlan(link.identity.device_alias, bucket.owner, bucket.kind, bucket.there)
+    plan = repair.RepairPlan(
+        link.identity.device_alias,
+        bucket.owner,
+        bucket.kind,
+        bucket.there,
+        takes_powers=understands(state, Capability.POWERS),
+    )
     while (request := plan.next(await asyncio.to_thread(_standing, link, bucket, state))) is not None:
         body = repair_codec.encode_repair_request(request)
         raw = await link.transport.post(REPAIR_PATH, body, {"Content-Type": codec.CONTENT_TYPE})
@@ -103,10 +109,12 @@ async def repair_bucket(link: RepairLink, bucket: Bucket, state: SyncState) -> S
 def _standing(link: RepairLink, bucket: Bucket, state: SyncState) -> repair.Standing:
     """What this side holds of a bucket now."""
     owner, kind = bucket.owner, bucket.kind
+    rows = link.store.shares(owner, kind)
     standing = repair.Standing(
-        shares=link.store.shares(owner, kind).shares,
+        shares=rows.shares,
         ours=_here(link.identity, state, owner, kind),
         session=link.new_session(),
+        result_ids=rows.result_ids,
     )
     if (owner, kind) != (link.identity.device_alias, BucketKind.RECORDS):
         return standing

@@ -31,7 +31,7 @@ from einthoven_protocol.messages import (
 )
 
 CAPABILITIES: Final = Capability(
-    Capability.FEED | Capability.REPAIR | Capability.SIGNALS | Capability.WAKE | Capability.PACKED
+    Capability.FEED | Capability.REPAIR | Capability.SIGNALS | Capability.WAKE | Capability.PACKED | Capability.POWERS
 )
 """What this version can do; announced with every exchange."""
 

@@ -25,7 +25,7 @@ from typing import Final
 from einthoven.clock import SystemClock
 from einthoven.errors import SyncError
 from einthoven.identity import find_identity, load_identity
-from einthoven.ports import Clock, Store, SyncState, Transport
+from einthoven.ports import Clock, Pending, Store, SyncState, Transport
 from einthoven.sync_answers import read_exchange
 from einthoven.sync_repairs import NewSession, RepairLink, buckets_to_mend, repair_bucket, still_unequal
 from einthoven.sync_report import ShowProgress, SyncProgress, SyncReport, Tally
@@ -147,15 +147,22 @@ class _Run:
                 raise SyncError(
                     "the server keeps refusing what it asks for", "sync later; if it stays so, ask your clinic"
                 )
-            last, request = request, await self._next_request(state)
+            last, request = request, await self._next_request(state, unread=response.more)
             # A closed epoch's answer brings no news (R4), so the current one is asked last.
             anything = response.more or carries(request) or results_wait(state) or last.epoch != state.epoch
             if not (anything or _owners_unknown(state)) or request == last:
                 break
         return state
 
-    async def _next_request(self, state: SyncState) -> ExchangeRequest:
+    async def _next_request(self, state: SyncState, *, unread: bool = False) -> ExchangeRequest:
+        """What to say next; while there is something to hear, nothing of a closed epoch: it may have been said before.
+
+        R7: a result that the server refuses as another's is given again only where all that the server has was heard,
+        and of what was heard in a closed epoch the store keeps no place (R4).
+        """
         pending = await asyncio.to_thread(self._link.store.pending, limit=push_size(state, self._max_results))
+        if unread and pending.epoch != state.epoch:
+            pending = Pending(epoch=state.epoch, results=(), segment_digests=(), annotations=())
         return build_request(self._link.identity, state, pending)
 
     async def _post(self, request: ExchangeRequest, state: SyncState) -> ExchangeResponse:

@@ -124,9 +124,9 @@ def open_client(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=TOTAL_TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S),
-        # What is not sent costs nothing, with every request: an answer has one type and one encoding.
-        headers={"User-Agent": "einthoven"},
-        skip_auto_headers=("Accept", "Accept-Encoding"),
+        # What is not sent costs nothing, with every request: an answer has one type and one encoding, and who asks is
+        # in the signature.
+        skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent"),
         auto_decompress=False,
         trust_env=False,
     )

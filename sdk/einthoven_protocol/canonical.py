@@ -26,9 +26,7 @@ from __future__ import annotations
 from einthoven_protocol.canonical_results import (
     EXTENDED_RESULT_FORMAT,
     MAX_RESULT_ROW_BYTES,
-    RESULT_FORMAT,
     RESULT_RANGES,
-    RESULT_ROW_BYTES,
     decode_result_row,
     decode_result_rows,
     encode_result_row,
@@ -47,6 +45,7 @@ from einthoven_protocol.canonical_words import (
     encode_superseded_row,
 )
 from einthoven_protocol.checks import author_octets, require_length, require_range, text_from, text_octets
+from einthoven_protocol.packed_results import RESULT_FORMAT, RESULT_ROW_BYTES
 
 __all__ = [
     "ANNOTATION_FORMAT",

@@ -14,41 +14,26 @@ from collections.abc import Sequence
 from typing import Final, NoReturn
 
 import numpy as np
+from numpy.typing import NDArray
 
 from einthoven_protocol import limits
 from einthoven_protocol.checks import require_length, require_range
 from einthoven_protocol.errors import DecodeError, OutOfRange
 from einthoven_protocol.extras import extra_at, extra_octets
+from einthoven_protocol.few_rows import FEW_ROWS
 from einthoven_protocol.messages import Extra, ResultRow
-
-RESULT_FORMAT: Final = 1
-EXTENDED_RESULT_FORMAT: Final = 3
-
-_RESULT: Final = struct.Struct(">BIQIHHHBH4iBBH32s")
-
-_FIELDS: Final = np.dtype(
-    [
-        ("format", "u1"),
-        ("counter", ">u4"),
-        ("started_at_ms", ">u8"),
-        ("duration_ms", ">u4"),
-        ("n_steps", ">u2"),
-        ("usable_s", ">u2"),
-        ("quality", ">u2"),
-        ("rhythm", "u1"),
-        ("confidence_permille", ">u2"),
-        ("logits", ">i4", (4,)),
-        ("tier", "u1"),
-        ("reason", "u1"),
-        ("front_end_version", ">u2"),
-        ("model_digest", "V32"),
-    ]
+from einthoven_protocol.packed_results import (
+    RESULT,
+    RESULT_FIELDS,
+    RESULT_FORMAT,
+    RESULT_ROW_BYTES,
+    ResultRows,
 )
 
-RESULT_ROW_BYTES: Final = _RESULT.size
-"""Of a result without further columns."""
+EXTENDED_RESULT_FORMAT: Final = 3
+
 MAX_RESULT_ROW_BYTES: Final = RESULT_ROW_BYTES + 1 + limits.MAX_RESULT_EXTRA_BYTES
-"""Of one with as many as it may have."""
+"""Of a result with as many further columns as it may have."""
 
 RESULT_RANGES: Final = {
     "counter": (1, limits.MAX_COUNTER),
@@ -64,6 +49,12 @@ RESULT_RANGES: Final = {
     "front_end_version": (0, limits.MAX_FRONT_END_VERSION),
 }
 """Smallest and largest value of a result's integer fields; logits are 32 bits, signed."""
+_NARROWER: Final = tuple(
+    (name, (low, high))
+    for name, (low, high) in RESULT_RANGES.items()
+    if low > 0 or high < 256 ** RESULT_FIELDS[name].itemsize - 1
+)
+"""Those of fields whose width lets more through."""
 
 
 def encode_result_row(row: ResultRow) -> bytes:
@@ -98,7 +89,11 @@ def encode_result_rows(rows: Sequence[ResultRow]) -> list[bytes]:
     Raises:
         OutOfRange: A value is outside its range.
     """
-    pack = _RESULT.pack
+    if isinstance(rows, ResultRows):
+        return rows.split()
+    if len(rows) <= FEW_ROWS:
+        return [encode_result_row(row) for row in rows]
+    pack = RESULT.pack
     try:
         octets = [
             pack(
@@ -122,7 +117,11 @@ def encode_result_rows(rows: Sequence[ResultRow]) -> list[bytes]:
     except struct.error:
         octets = []
     # A struct would cut a digest off, or fill it up.
-    if len(octets) != len(rows) or {len(row.model_digest) for row in rows} - {limits.DIGEST_BYTES} or _outside(octets):
+    if (
+        len(octets) != len(rows)
+        or {len(row.model_digest) for row in rows} - {limits.DIGEST_BYTES}
+        or outside(_fields(octets))
+    ):
         return [encode_result_row(row) for row in rows]  # slow, and it names what is wrong
     for place, row in enumerate(rows):
         if row.extra:
@@ -130,8 +129,12 @@ def encode_result_rows(rows: Sequence[ResultRow]) -> list[bytes]:
     return octets
 
 
+def _fields(octets: Sequence[bytes]) -> NDArray[np.void]:
+    return np.frombuffer(b"".join(octets), RESULT_FIELDS)
+
+
 def _packed(row: ResultRow) -> bytes:
-    return _RESULT.pack(
+    return RESULT.pack(
         RESULT_FORMAT,
         row.counter,
         row.started_at_ms,
@@ -161,13 +164,13 @@ def decode_result_row(octets: bytes) -> ResultRow:
     """
     form = octets[:1]
     extra: Extra = ()
-    if form == b"\x03" and len(octets) > _RESULT.size:
-        extra, end = extra_at(octets, _RESULT.size, limits.MAX_RESULT_EXTRA_BYTES)
+    if form == b"\x03" and len(octets) > RESULT.size:
+        extra, end = extra_at(octets, RESULT.size, limits.MAX_RESULT_EXTRA_BYTES)
         if not extra or end != len(octets):
             raise DecodeError("a result row ends with its further columns, and has some")
-    elif len(octets) != _RESULT.size or form != b"\x01":
-        raise DecodeError(f"a result row is {_RESULT.size} bytes and begins with {RESULT_FORMAT}")
-    _, counter, started, duration, steps, usable, quality, rhythm, confidence, *rest = _RESULT.unpack_from(octets)
+    elif len(octets) != RESULT.size or form != b"\x01":
+        raise DecodeError(f"a result row is {RESULT.size} bytes and begins with {RESULT_FORMAT}")
+    _, counter, started, duration, steps, usable, quality, rhythm, confidence, *rest = RESULT.unpack_from(octets)
     l0, l1, l2, l3, tier, reason, front_end, model = rest
     row = ResultRow(
         counter=counter,
@@ -195,54 +198,42 @@ def decode_result_rows(octets: Sequence[bytes]) -> list[ResultRow]:
     Raises:
         ProtocolError: Some are none.
     """
-    plain = b"\x01"
-    if any(len(row) != RESULT_ROW_BYTES or row[:1] != plain for row in octets) or _outside(octets):
-        return [decode_result_row(row) for row in octets]
-    unpacked = _RESULT.iter_unpack(b"".join(octets))
-    return [
-        ResultRow(
-            counter=counter,
-            started_at_ms=started,
-            duration_ms=duration,
-            n_steps=steps,
-            usable_s=usable,
-            quality=quality,
-            rhythm=rhythm,
-            confidence_permille=confidence,
-            logits=(l0, l1, l2, l3),
-            tier=tier,
-            reason=reason,
-            model_digest=model,
-            front_end_version=front_end,
-        )
-        for (
-            _,
-            counter,
-            started,
-            duration,
-            steps,
-            usable,
-            quality,
-            rhythm,
-            confidence,
-            l0,
-            l1,
-            l2,
-            l3,
-            tier,
-            reason,
-            front_end,
-            model,
-        ) in unpacked
-    ]
+    packed = packed_results(octets)
+    return [decode_result_row(row) for row in octets] if packed is None else list(packed)
 
 
-def _outside(octets: Sequence[bytes]) -> bool:
-    """Whether a value of a row without further columns is outside its range, though within its field's width."""
-    fields = np.frombuffer(b"".join(octets), _FIELDS)
+def packed_results(octets: Sequence[bytes]) -> ResultRows | None:
+    """Return the results whose canonical bytes these are, unmade; ``None`` if some are none, or have further columns.
+
+    Args:
+        octets: ``encode_result_row`` of each, or anything.
+    """
+    if set(map(len, octets)) - {RESULT_ROW_BYTES}:
+        return None
+    return packed_results_of(b"".join(octets))
+
+
+def packed_results_of(octets: bytes) -> ResultRows | None:
+    """Do the same with bytes that stand one row after the other.
+
+    Args:
+        octets: A multiple of ``RESULT_ROW_BYTES``.
+    """
+    fields = np.frombuffer(octets, RESULT_FIELDS)
+    if (fields["format"] != RESULT_FORMAT).any() or outside(fields):
+        return None
+    return ResultRows(octets)
+
+
+def outside(fields: NDArray[np.void]) -> bool:
+    """Whether a value is outside its range, though within its field's width.
+
+    Args:
+        fields: Structured array [rows] of ``RESULT_FIELDS``.
+    """
     return any(
         bool((fields[name] > high).any()) or (low > 0 and bool((fields[name] < low).any()))
-        for name, (low, high) in RESULT_RANGES.items()
+        for name, (low, high) in _NARROWER
     )
 
 

@@ -17,6 +17,8 @@ import struct
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+import numpy as np
+
 from einthoven_protocol import limits
 from einthoven_protocol.canonical import (
     encode_annotation_row,
@@ -68,17 +70,45 @@ def result_sums(key: bytes, device_alias: int, epoch: int, octets: Sequence[byte
         OutOfRange: A value is outside its range.
         ValueError: The key is not 32 bytes long.
     """
+    return [int.from_bytes(share, "big") for share in _result_octet_sums(key, device_alias, epoch, octets)]
+
+
+def _result_octet_sums(key: bytes, device_alias: int, epoch: int, octets: Sequence[bytes]) -> list[bytes]:
     require_range("device_alias", device_alias, 0, limits.MAX_DEVICE_ALIAS)
     require_range("epoch", epoch, 1, limits.MAX_EPOCH)
     begun = _keyed(key, _RESULT_PERSON)
     begun.update(_OWNER.pack(device_alias, epoch))
-    shares = []
+    copy = begun.copy
+    shares: list[bytes] = []
+    append = shares.append
     for row in octets:
         # A copy is cheaper than keying anew.
-        keyed = begun.copy()
+        keyed = copy()
         keyed.update(row)
-        shares.append(int.from_bytes(keyed.digest(), "big"))
+        append(keyed.digest())
     return shares
+
+
+def results_digest(key: bytes, device_alias: int, epoch: int, octets: Sequence[bytes]) -> Digest:
+    """Return the digest of results of one device and epoch whose canonical bytes are at hand.
+
+    Args:
+        key: The device's sync key, 32 bytes.
+        device_alias: The device that made the rows.
+        epoch: The epoch it made them in.
+        octets: ``canonical.encode_result_row`` of each.
+
+    Raises:
+        OutOfRange: A value is outside its range.
+        ValueError: The key is not 32 bytes long.
+    """
+    shares = b"".join(_result_octet_sums(key, device_alias, epoch, octets))
+    # Four columns of 32 bits: their 64-bit sums hold 2**32 rows.
+    columns = np.frombuffer(shares, ">u4").reshape(-1, limits.SUM_BYTES // 4).sum(axis=0, dtype=np.uint64)
+    total = 0
+    for column in columns:
+        total = (total << 32) + int(column)
+    return Digest(len(octets), total % _MODULUS)
 
 
 def annotation_sum(key: bytes, row: AnnotationRow) -> int:

@@ -5,6 +5,7 @@ They deliberately know nothing of bytes (``codec``) and decide nothing (``exchan
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum, IntFlag
 
 import msgspec
@@ -85,6 +86,8 @@ class Capability(IntFlag):
     """``/v1/wake``."""
     PACKED = 16
     """Results whose verdicts come as one column."""
+    POWERS = 32
+    """Power sums in a repair."""
 
 
 class ServerLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,7 +164,7 @@ class ExchangeRequest(msgspec.Struct, frozen=True, kw_only=True):
         cursor: How far the device has read.
         capabilities: What the device can do.
         owners_known: How many owners the device knows the keys of.
-        results: New results, counters ascending and contiguous.
+        results: New results, counters ascending and contiguous; a tuple or ``packed_results.ResultRows``.
         annotations: What the device wrote on annotations since the last acknowledged exchange; registers that it did
             not write say nothing.
         annotation_bases: For each of ``annotations``, ``merge.base_mark`` of the rhythm and of the comment that the
@@ -178,7 +181,7 @@ class ExchangeRequest(msgspec.Struct, frozen=True, kw_only=True):
     cursor: Cursor = Cursor(0, 0)
     capabilities: int = 0
     owners_known: int = 0
-    results: tuple[ResultRow, ...] = ()
+    results: Sequence[ResultRow] = ()
     annotations: tuple[AnnotationRow, ...] = ()
     annotation_bases: tuple[tuple[int, int], ...] = ()
     seals: tuple[Seal, ...] = ()
@@ -198,7 +201,7 @@ class ExchangeResponse(msgspec.Struct, frozen=True, kw_only=True):
         refused: Annotations, notes and deletions that were pushed and refused.
         annotations: Rows committed after the request's cursor that the device may see, without its own echo; one for
             each (target, author).
-        results: Results of other devices, likewise.
+        results: Results of other devices, likewise; a tuple or ``packed_results.IdentifiedResults``.
         notes: Notes of others, likewise.
         superseded: Losers of conflicts, likewise.
         tombstones: What is gone, likewise.
@@ -221,7 +224,7 @@ class ExchangeResponse(msgspec.Struct, frozen=True, kw_only=True):
     verdicts: tuple[RowVerdict, ...] = ()
     refused: tuple[AnnotationVerdict, ...] = ()
     annotations: tuple[AnnotationRow, ...] = ()
-    results: tuple[IdentifiedResult, ...] = ()
+    results: Sequence[IdentifiedResult] = ()
     notes: tuple[NoteRow, ...] = ()
     superseded: tuple[Superseded, ...] = ()
     tombstones: tuple[Tombstone, ...] = ()

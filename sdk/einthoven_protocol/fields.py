@@ -18,6 +18,8 @@ from einthoven_protocol.errors import DecodeError, LimitExceeded
 
 _MAX_VARINT_BYTES: Final = 10
 _WORD: Final = 1 << 64
+_ONE_BYTE: Final = tuple(bytes((value,)) for value in range(0x80))
+"""The varints of one byte: most of them are."""
 
 
 class Reader:
@@ -59,6 +61,9 @@ class Reader:
         Raises:
             DecodeError: It is cut off, too large, or longer than it need be.
         """
+        if self._at < len(self._octets) and (octet := self._octets[self._at]) < 0x80:
+            self._at += 1
+            return octet
         value = 0
         for position in range(_MAX_VARINT_BYTES):
             octet = self.take(1)[0]
@@ -86,20 +91,22 @@ class Reader:
             LimitExceeded: There are more than ``limits.MAX_COLUMNS_PER_TABLE``.
         """
         found: dict[int, bytes] = {}
-        last = 0
-        while not self.at_end:
-            number = self.varint()
+        last, end, varint = 0, len(self._octets), self.varint
+        while self._at != end:
+            number = varint()
             if number <= last:
                 raise DecodeError("field numbers do not ascend")
             if len(found) == limits.MAX_COLUMNS_PER_TABLE:
                 raise LimitExceeded(f"more than {limits.MAX_COLUMNS_PER_TABLE} fields")
-            found[number] = self.take(self.varint())
+            found[number] = self.take(varint())
             last = number
         return found
 
 
 def varint(value: int) -> bytes:
     """Return the varint of 0 to 2**64 - 1."""
+    if 0 <= value < 0x80:
+        return _ONE_BYTE[value]
     octets = bytearray()
     while value >= 0x80:
         octets.append(value & 0x7F | 0x80)

@@ -12,6 +12,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Final
 
 import zstandard
@@ -29,6 +30,8 @@ _PLAIN: Final = 0
 _ZSTD: Final = 1
 _HEADER_BYTES: Final = 3
 _LEVEL: Final = 9
+_FRAME_HEADER_MAX_BYTES: Final = 18
+"""With its magic number (RFC 8878 section 3.1.1.1)."""
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _BULK_MIN_BYTES: Final = 32_768
 """A message this long is mostly planes of noise (low bytes of logits) ..."""
@@ -86,21 +89,37 @@ def open_frame(body: bytes, kind: int) -> bytes:
     raise DecodeError("the message is compressed in an unknown way")
 
 
+def content_bytes(body: bytes) -> int:
+    """Return how much ``open_frame`` would allocate for the content of a message; 0 for what it would refuse.
+
+    Args:
+        body: The bytes that arrived.
+    """
+    if body[2:_HEADER_BYTES] != bytes((_ZSTD,)):
+        return max(0, len(body) - _HEADER_BYTES)
+    try:
+        declared = zstandard.get_frame_parameters(body[_HEADER_BYTES : _HEADER_BYTES + _FRAME_HEADER_MAX_BYTES])
+    except zstandard.ZstdError:
+        return 0
+    return int(declared.content_size) if declared.content_size <= limits.MAX_DECODED_BYTES else 0
+
+
 def _compress(parts: Sequence[bytes], size: int) -> bytes:
     longest = {"min_match": _NOISE_MATCH_BYTES} if size >= _BULK_MIN_BYTES else {}
     parameters = zstandard.ZstdCompressionParameters.from_level(_LEVEL, source_size=size, **longest)
     compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj(size=size)
     packed = []
-    for part in parts:
-        # A block has one Huffman table: random low bytes and constant high bytes must not share it.
-        if len(part) >= _OWN_BLOCK_MIN_BYTES:
+    # A block has one Huffman table: random low bytes and constant high bytes must not share it.
+    for long, run in groupby(parts, key=lambda part: len(part) >= _OWN_BLOCK_MIN_BYTES):
+        if not long:
+            packed.append(compressor.compress(b"".join(run)))
+            continue
+        for part in run:
             packed += [
                 compressor.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK),
                 compressor.compress(part),
                 compressor.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK),
             ]
-        else:
-            packed.append(compressor.compress(part))
     packed.append(compressor.flush())
     return b"".join(packed)
 

@@ -112,6 +112,11 @@ SKETCH_BYTES: Final = 80
 """What the size of a difference is estimated from (``strata``)."""
 ITEM_BYTES: Final = 4
 """What stands for a row in one repair (``riblt``)."""
+MAX_POWERS_BYTES: Final = 1_024
+"""256 power sums of one repair (``power_sums``)."""
+MAX_POWERS_WORK: Final = 2**25
+"""Rows of a bucket times power sums, above which a device asks by coded symbols, and a server may leave them undecoded:
+half a second or so of one core."""
 
 # ---- time ---------------------------------------------------------------------------------------------------------
 MAX_CLOCK_SKEW_MS: Final = 5 * 60 * 1000

@@ -7,10 +7,10 @@
         store.apply_repair(request, response, ...)
     plan.settled                        # or the bucket is to be named in an error
 
-Known holes are fetched by runs. Else coded symbols find scattered differences: as many as the counts make likely, with
-a sketch, from which the server says how many it takes. Where more than ``MAX_SHARE`` of the rows differ, or symbols
-fail, everything is fetched, and what the server does not name is not there (``absent_places``). What the server lost
-is given last.
+Known holes are fetched by runs, and so is what the counters leave out (``repair_holes``). Else coded symbols find
+scattered differences: as many as the counts make likely, with a sketch, from which the server says how many it takes.
+Where more than ``MAX_SHARE`` of the rows differ, or symbols fail, everything is fetched, and what the server does not
+name is not there (``absent_places``). What the server lost is given last.
 
 It deliberately moves no bytes, draws no chance (``Standing.session``) and touches no store.
 
@@ -23,17 +23,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 from msgspec import structs
 from numpy.typing import NDArray
 
-from einthoven_protocol import limits
+from einthoven_protocol import limits, power_sums
 from einthoven_protocol.messages import BucketKind, Digest, IdentifiedResult, RepairRequest, RepairResponse, Run
 from einthoven_protocol.repair_answer import DECODED, UNDECODED, max_others
 from einthoven_protocol.repair_checks import absent_places, check_repair_response, other_rows
+from einthoven_protocol.repair_holes import runs_missing
 from einthoven_protocol.riblt import MAX_SYMBOLS, encode, items
 from einthoven_protocol.strata import sketch
 
@@ -52,6 +53,12 @@ _PER_KNOWN: Final = 1.5
 _KNOWN_ROOM: Final = 24
 _PER_ESTIMATED: Final = 1.75
 _ESTIMATED_ROOM: Final = 12
+_LEAST_POWERS: Final = 128
+"""Sent at least: they take less than another round trip, with its heads and signature, would."""
+_POWERS_ROOM: Final = 28
+"""More than the counts differ by: for what is missing on both sides."""
+_POWERS_PER_ESTIMATED: Final = 1.3
+_POWERS_ESTIMATED_ROOM: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +72,8 @@ class Standing:
         given: Own results that the server is known to lack, ``limits.MAX_GIVEN_PER_REPAIR`` at most.
         segments_root: See ``RepairRequest``.
         signature: See there.
+        result_ids: int64 [n_results, 2]: epoch and counter of the rows that are results, which are the first; none
+            where they shall not be looked at for holes.
     """
 
     shares: NDArray[np.uint8]
@@ -73,6 +82,7 @@ class Standing:
     given: Sequence[IdentifiedResult] = ()
     segments_root: bytes = b""
     signature: bytes = b""
+    result_ids: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 2), np.int64))
 
 
 class RepairPlan:
@@ -84,9 +94,19 @@ class RepairPlan:
         kind: ``BucketKind``.
         theirs: What the server last said the bucket's digest is.
         missing: Runs of results that are known to be missing here.
+        takes_powers: Whether the server understands power sums (``Capability.POWERS``).
     """
 
-    def __init__(self, device_alias: int, owner: int, kind: int, theirs: Digest, missing: Sequence[Run] = ()) -> None:
+    def __init__(
+        self,
+        device_alias: int,
+        owner: int,
+        kind: int,
+        theirs: Digest,
+        missing: Sequence[Run] = (),
+        *,
+        takes_powers: bool = False,
+    ) -> None:
         self._bare = RepairRequest(device_alias=device_alias, owner=owner, kind=kind)
         self._kind = kind
         self._theirs = theirs
@@ -94,6 +114,8 @@ class RepairPlan:
         self._page = -1
         self._held: tuple[Run, ...] | None = None if kind == BucketKind.RECORDS else ()
         self._tries = 0
+        self._takes_powers = takes_powers
+        self._n_powers = 0
         self._n_symbols = 0
         self._estimate = 0
         self._fetched_all = False
@@ -108,6 +130,7 @@ class RepairPlan:
         """Return the next request, ``None`` if there is none: then ``settled`` says how it ended."""
         if not self.round_trips:
             self._max_round_trips = _enough(standing.ours.count + self._theirs.count, self._kind)
+            self._wanted = self._wanted or self._holes(standing)
         equal = standing.ours == self._theirs
         self._fruitless = self._fruitless if standing.ours == self._before else 0
         self._before = standing.ours
@@ -135,7 +158,7 @@ class RepairPlan:
         if asked.wanted or asked.page >= 0:
             self._advance(asked, response)
         if response.decoded == DECODED:
-            self._n_symbols = 0
+            self._n_powers = self._n_symbols = 0
             self._fruitless += 1  # until the digest has changed
             self._estimate = response.differences - len(response.absent)
             self._estimate -= len(response.results) + len(other_rows(response))
@@ -145,6 +168,9 @@ class RepairPlan:
             self._estimate = max(self._estimate, response.differences)
         if response.decoded != DECODED and self._kind == BucketKind.RECORDS:
             self._held = response.held
+
+    def _holes(self, standing: Standing) -> list[Run]:
+        return list(runs_missing(standing.result_ids, self._theirs.count - standing.ours.count))
 
     def _request(self, standing: Standing, *, equal: bool) -> RepairRequest | None:
         if self._wanted or self._page >= 0:
@@ -156,15 +182,13 @@ class RepairPlan:
                 segments_root=standing.segments_root,
                 signature=standing.signature,
             )
-        n_symbols = self._next_number(standing)
-        if n_symbols:
-            return self._ask_symbols(standing, n_symbols)
-        if self._fetched_all:
-            return None
+        asked = None if self._is_hopeless(standing) else self._ask_what_differs(standing)
+        if asked is not None or self._fetched_all:
+            return asked
         if self._held is None:
             return self._bare  # which results are there at all?
         self._fetched_all = True
-        self._tries = self._n_symbols = self._estimate = 0
+        self._tries = self._n_powers = self._n_symbols = self._estimate = 0
         self._wanted = list(self._held)
         self._page = 0
         return self._ask_rows()
@@ -172,6 +196,13 @@ class RepairPlan:
     def _ask_rows(self) -> RepairRequest:
         now, later = self._wanted[: limits.MAX_RUNS_PER_REPAIR], self._wanted[limits.MAX_RUNS_PER_REPAIR :]
         return structs.replace(self._bare, wanted=tuple(now), page=-1 if later else self._page)
+
+    def _ask_what_differs(self, standing: Standing) -> RepairRequest | None:
+        if n_powers := self._next_powers(standing):
+            return self._ask_powers(standing, n_powers)
+        if n_symbols := self._next_symbols(standing):
+            return self._ask_symbols(standing, n_symbols)
+        return None
 
     def _ask_symbols(self, standing: Standing, n_symbols: int) -> RepairRequest:
         self._n_symbols = n_symbols
@@ -184,19 +215,47 @@ class RepairPlan:
             sketch=b"" if self._estimate else sketch(own_items),
         )
 
-    def _next_number(self, standing: Standing) -> int:
-        """Return how many symbols to send, 0 for none: fetch everything."""
+    def _ask_powers(self, standing: Standing, n_powers: int) -> RepairRequest:
+        self._n_powers = n_powers
+        self._tries += 1
+        own_items = items(standing.session, standing.shares)
+        return structs.replace(
+            self._bare,
+            session=standing.session,
+            powers=power_sums.encode(own_items, n_powers),
+            sketch=b"" if self._estimate else sketch(own_items),
+        )
+
+    def _likely(self, standing: Standing) -> int:
+        return max(abs(standing.ours.count - self._theirs.count), self._estimate)
+
+    def _is_hopeless(self, standing: Standing) -> bool:
+        """Whether it is time to fetch everything."""
+        too_many = max(_MIN_SNAPSHOT_ROWS, MAX_SHARE * max(standing.ours.count, self._theirs.count))
+        return self._tries == MAX_TRIES or (self._likely(standing) > too_many and not self._fetched_all)
+
+    def _next_powers(self, standing: Standing) -> int:
+        """Return how many power sums to send, 0 for none: try symbols."""
+        likely = self._likely(standing)
+        if self._n_powers:
+            wanted = max(math.ceil(_POWERS_PER_ESTIMATED * likely) + _POWERS_ESTIMATED_ROOM, 3 * self._n_powers // 2)
+        else:
+            wanted = max(likely + _POWERS_ROOM, _LEAST_POWERS)
         ours, theirs = standing.ours.count, self._theirs.count
-        likely = max(abs(ours - theirs), self._estimate)
-        too_many = max(_MIN_SNAPSHOT_ROWS, MAX_SHARE * max(ours, theirs))
-        if self._tries == MAX_TRIES or (likely > too_many and not self._fetched_all):
-            return 0
-        if not self._n_symbols:
+        wanted = min(wanted, ours + theirs)  # more can't differ
+        work = wanted * max(ours, theirs)
+        fits = wanted <= power_sums.MAX_POWERS and work <= limits.MAX_POWERS_WORK
+        return wanted if self._takes_powers and not self._n_symbols and fits else 0
+
+    def _next_symbols(self, standing: Standing) -> int:
+        """Return how many symbols to send, 0 for none: fetch everything."""
+        likely = self._likely(standing)
+        if not self._n_symbols and not self._n_powers:
             return min(math.ceil(_PER_KNOWN * likely) + _KNOWN_ROOM, MAX_SYMBOLS)
         if self._n_symbols == MAX_SYMBOLS:
             return 0
         if not self._estimate:
-            return min(4 * self._n_symbols, MAX_SYMBOLS)
+            return min(4 * max(self._n_symbols, self._n_powers), MAX_SYMBOLS)
         wanted = max(_PER_ESTIMATED * likely + _ESTIMATED_ROOM, 1.5 * self._n_symbols)
         return min(math.ceil(wanted), MAX_SYMBOLS)
 

@@ -23,7 +23,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from einthoven_protocol import limits
+from einthoven_protocol import limits, power_sums
 from einthoven_protocol.messages import BucketKind, RepairRequest, Run
 from einthoven_protocol.riblt import Decoded, decode, items
 from einthoven_protocol.strata import difference
@@ -32,6 +32,8 @@ NOT_ASKED: Final = 0
 DECODED: Final = 1
 UNDECODED: Final = 2
 
+SERVED_SHARE: Final = 2
+"""Of ``limits.MAX_POWERS_WORK``, what a server does all the same: a device goes by counts that may be of before."""
 _EPOCH_SHIFT: Final = 32
 
 
@@ -77,8 +79,8 @@ def select(request: RepairRequest, shares: NDArray[np.uint8], result_ids: NDArra
     if request.page >= 0:
         chosen[len(keys) + request.page :] = True
     decoded, absent, differences = NOT_ASKED, (), 0
-    if request.symbols:
-        found = differences_between(request.session, shares, request.symbols)
+    if request.symbols or request.powers:
+        found = differences_between(request, shares)
         if found is not None:
             chosen[found.own_only] = True
             decoded, absent = DECODED, tuple(found.foreign.tolist())
@@ -92,14 +94,19 @@ def select(request: RepairRequest, shares: NDArray[np.uint8], result_ids: NDArra
     return Selection(decoded, absent, rows, more, differences, held)
 
 
-def differences_between(session: bytes, own_shares: NDArray[np.uint8], symbols: bytes) -> Decoded | None:
-    """Return where the own rows and those of the symbols differ, ``None`` if the symbols do not suffice.
+def differences_between(request: RepairRequest, own_shares: NDArray[np.uint8]) -> Decoded | None:
+    """Return where the own rows and those of the request differ, ``None`` if what came does not suffice.
 
     Raises:
-        ProtocolError: The symbols are none.
+        ProtocolError: The symbols or power sums are none.
         ValueError: The session is not 16 bytes long.
     """
-    return decode(session, items(session, own_shares), symbols)
+    own_items = items(request.session, own_shares)
+    if request.symbols:
+        return decode(request.session, own_items, request.symbols)
+    if len(own_items) * len(request.powers) > SERVED_SHARE * limits.MAX_POWERS_WORK * power_sums.POWER_BYTES:
+        return None
+    return power_sums.decode(own_items, request.powers)
 
 
 def max_others(kind: int) -> int:

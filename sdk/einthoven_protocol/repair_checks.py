@@ -6,8 +6,9 @@ It deliberately changes nothing and knows no store: a caller applies a checked a
 next is ``repair``'s business.
 
 Invariants of an answer, in the order they are checked:
-    1. ``decoded`` is 0 exactly where no symbols went out; only decoded symbols name absent items, each once, in order,
-       and no more of them than there were symbols or than differences are claimed.
+    1. ``decoded`` is 0 exactly where neither symbols nor power sums went out; only where they were decoded are absent
+       items named, each once, in order, and no more of them than there were symbols or sums, or than differences are
+       claimed.
     2. Rows are of the owner and kind that were asked for, in canonical order, each once; and where nothing was decoded,
        within the runs and the page that were wanted.
     3. There is one verdict for each result that was given.
@@ -34,6 +35,7 @@ from einthoven_protocol.messages import (
     Run,
     Superseded,
 )
+from einthoven_protocol.power_sums import POWER_BYTES
 from einthoven_protocol.repair_answer import DECODED, NOT_ASKED, UNDECODED
 from einthoven_protocol.riblt import SYMBOL_BYTES, items
 
@@ -148,7 +150,8 @@ def _in_runs(result_ids: NDArray[np.int64], runs: Sequence[Run]) -> NDArray[np.b
 
 
 def _check_decoded(request: RepairRequest, response: RepairResponse) -> None:
-    if (response.decoded == NOT_ASKED) is bool(request.symbols) or response.decoded not in (
+    compared = len(request.symbols) // SYMBOL_BYTES + len(request.powers) // POWER_BYTES
+    if (response.decoded == NOT_ASKED) is bool(compared) or response.decoded not in (
         NOT_ASKED,
         DECODED,
         UNDECODED,
@@ -158,10 +161,9 @@ def _check_decoded(request: RepairRequest, response: RepairResponse) -> None:
         raise _inconsistent("named absent rows without decoding")
     if any(later <= earlier for earlier, later in pairwise(response.absent)):
         raise _inconsistent("named absent rows twice or out of order")
-    if response.decoded == DECODED:
-        n_symbols = len(request.symbols) // SYMBOL_BYTES
-        if not len(response.absent) <= response.differences or len(response.absent) > n_symbols:
-            raise _inconsistent("named more absent rows than can be")
+    most = min(compared, response.differences)
+    if response.decoded == DECODED and len(response.absent) > most:
+        raise _inconsistent("named more absent rows than can be")
 
 
 def _check_results(request: RepairRequest, response: RepairResponse) -> None:

@@ -6,8 +6,8 @@ what a server makes of what it is given its own.
 Invariants:
     1. ``decode(encode(message)) == message``. A message's bytes are not unique: never hash them.
     2. Decoding raises only ``ProtocolError``.
-    3. Symbols and a sketch come with a session; results are given only of the owner that asks, of its records, with a
-       root and a signature.
+    3. Symbols or power sums, never both, and a sketch come with a session; results are given only of the owner that
+       asks, of its records, with a root and a signature.
     4. Whoever can repair reads packed verdicts (``Capability.PACKED``), announced or not.
 """
 
@@ -22,6 +22,7 @@ from einthoven_protocol.errors import DecodeError, LimitExceeded, OutOfRange
 from einthoven_protocol.fields import Reader, write_fields
 from einthoven_protocol.frame import REPAIR_REQUEST, REPAIR_RESPONSE, close_frame, open_frame
 from einthoven_protocol.messages import BucketKind, Cursor, Digest, RepairRequest, RepairResponse, Run
+from einthoven_protocol.power_sums import POWER_BYTES
 from einthoven_protocol.repair_answer import UNDECODED
 from einthoven_protocol.result_tables import decode_identified_results, encode_identified_results
 from einthoven_protocol.riblt import SYMBOL_BYTES
@@ -37,6 +38,7 @@ from einthoven_protocol.word_tables import (
 
 # Field numbers. Of the request:
 _ALIAS, _OWNER, _KIND, _PAGE, _SESSION, _SYMBOLS, _SKETCH, _SEGMENTS_ROOT, _SIGNATURE = 1, 2, 3, 4, 5, 6, 7, 8, 9
+_POWERS = 10
 _WANTED, _GIVEN = 16, 19
 # Of the response:
 _DECODED, _SHARD_EPOCH, _COMMIT_SEQ, _DIGEST_COUNT, _DIGEST_TOTAL, _MORE, _DIFFERENCES, _ABSENT = 1, 2, 3, 4, 5, 6, 7, 8
@@ -70,6 +72,7 @@ def encode_repair_request(request: RepairRequest) -> bytes:
                 _SKETCH: [request.sketch],
                 _SEGMENTS_ROOT: [request.segments_root],
                 _SIGNATURE: [request.signature],
+                _POWERS: [request.powers],
                 _WANTED: _encode_runs(request.wanted),
                 _GIVEN: encode_identified_results(request.given, limits.MAX_GIVEN_PER_REPAIR, packed=True),
             }
@@ -91,11 +94,12 @@ def decode_repair_request(body: bytes) -> RepairRequest:
         page=read_number(fields, _PAGE, "page", 0, _MAX_PAGE) - 1,
         session=read_octets(fields, _SESSION, "a session", limits.SESSION_BYTES),
         symbols=fields.get(_SYMBOLS, b""),
+        powers=fields.get(_POWERS, b""),
         sketch=read_octets(fields, _SKETCH, "a sketch", limits.SKETCH_BYTES),
         segments_root=read_octets(fields, _SEGMENTS_ROOT, "segments_root", limits.DIGEST_BYTES),
         signature=read_octets(fields, _SIGNATURE, "a signature", limits.SIGNATURE_BYTES),
         wanted=_decode_runs(fields.get(_WANTED)),
-        given=decode_identified_results(fields.get(_GIVEN), limits.MAX_GIVEN_PER_REPAIR),
+        given=tuple(decode_identified_results(fields.get(_GIVEN), limits.MAX_GIVEN_PER_REPAIR)),
     )
     _require_whole(request)
     return request
@@ -145,7 +149,7 @@ def decode_repair_response(body: bytes) -> RepairResponse:
         decoded=read_number(fields, _DECODED, "decoded", 0, UNDECODED),
         differences=read_number(fields, _DIFFERENCES, "differences", 0, _MAX_DIFFERENCES),
         absent=_decode_items(fields.get(_ABSENT, b"")),
-        results=decode_identified_results(fields.get(_RESULTS)),
+        results=tuple(decode_identified_results(fields.get(_RESULTS))),
         annotations=decode_annotations(fields.get(_ANNOTATIONS)),
         notes=decode_notes(fields.get(_NOTES)),
         superseded=decode_superseded(fields.get(_SUPERSEDED)),
@@ -169,8 +173,15 @@ def _require_whole(request: RepairRequest) -> None:
         raise LimitExceeded(f"more than {limits.MAX_SYMBOLS_BYTES} bytes of coded symbols")
     if len(request.symbols) % SYMBOL_BYTES:
         raise OutOfRange(f"coded symbols are {SYMBOL_BYTES} bytes each")
+    if len(request.powers) > limits.MAX_POWERS_BYTES:
+        raise LimitExceeded(f"more than {limits.MAX_POWERS_BYTES} bytes of power sums")
+    if len(request.powers) % POWER_BYTES:
+        raise OutOfRange(f"power sums are {POWER_BYTES} bytes each")
+    if request.symbols and request.powers:
+        raise OutOfRange("coded symbols and power sums come in requests of their own")
+    compares = bool(request.symbols or request.powers)
     lengths = (
-        ("session", len(request.session), limits.SESSION_BYTES, bool(request.symbols)),
+        ("session", len(request.session), limits.SESSION_BYTES, compares),
         ("sketch", len(request.sketch), limits.SKETCH_BYTES, bool(request.sketch)),
         ("segments_root", len(request.segments_root), limits.DIGEST_BYTES, bool(request.given)),
         ("signature", len(request.signature), limits.SIGNATURE_BYTES, bool(request.given)),
@@ -178,8 +189,8 @@ def _require_whole(request: RepairRequest) -> None:
     for name, length, right, needed in lengths:
         if length != (right if needed else 0):
             raise OutOfRange(f"{name} is {right} bytes long where it belongs, and absent where not")
-    if request.sketch and not request.symbols:
-        raise OutOfRange("a sketch comes with coded symbols")
+    if request.sketch and not compares:
+        raise OutOfRange("a sketch comes with coded symbols or power sums")
     if request.given and (request.kind != BucketKind.RECORDS or request.owner != request.device_alias):
         raise OutOfRange("results are given only to the giver's own records")
     if any(result.device_alias != request.owner for result in request.given):

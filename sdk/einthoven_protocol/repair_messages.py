@@ -31,9 +31,10 @@ class RepairRequest(msgspec.Struct, frozen=True, kw_only=True):
         device_alias: Who asks.
         owner: Whose rows.
         kind: Which bucket.
-        session: 16 random bytes that key ``symbols``.
+        session: 16 random bytes that key ``symbols`` and ``powers``.
         symbols: Coded symbols of the shares of all rows of the bucket that the device believes the server to hold,
             ``riblt.SYMBOL_BYTES`` each, from the first on.
+        powers: Power sums of the same (``power_sums``), 4 bytes each, in place of symbols.
         sketch: From which the server estimates how many rows differ (``strata``), 80 bytes; empty where the device
             knows, or does not care.
         wanted: Runs of results to send.
@@ -49,6 +50,7 @@ class RepairRequest(msgspec.Struct, frozen=True, kw_only=True):
     kind: int
     session: bytes = b""
     symbols: bytes = b""
+    powers: bytes = b""
     sketch: bytes = b""
     wanted: tuple[Run, ...] = ()
     page: int = -1
@@ -61,7 +63,7 @@ class RepairResponse(msgspec.Struct, frozen=True, kw_only=True):
     """Server to device.
 
     Attributes:
-        decoded: 0 without symbols, 1 if they sufficed, 2 if more are needed.
+        decoded: 0 without symbols or powers, 1 if they sufficed, 2 if more are needed.
         differences: Rows that differ: their number if ``decoded`` is 1, an estimate if 2 and a sketch came, else 0.
         absent: Items (``riblt``) of rows that only the device holds; the server does not, or no longer.
         results: Rows that only the server holds, or that were wanted by runs.

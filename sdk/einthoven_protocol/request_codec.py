@@ -18,6 +18,7 @@ from einthoven_protocol.errors import LimitExceeded, OutOfRange
 from einthoven_protocol.fields import Reader, write_fields
 from einthoven_protocol.frame import REQUEST, close_frame, open_frame
 from einthoven_protocol.messages import Capability, Cursor, ExchangeRequest, NoteRow, ResultRow, Seal
+from einthoven_protocol.packed_results import ResultRows
 from einthoven_protocol.result_tables import decode_results, encode_results
 from einthoven_protocol.scalars import read_number, write_number
 from einthoven_protocol.tables import decode_seals, decode_tombstones, encode_seals, encode_tombstones
@@ -87,7 +88,7 @@ def decode_request(body: bytes) -> ExchangeRequest:
         annotations=decode_annotations(fields.get(_ANNOTATIONS)),
         annotation_bases=decode_annotation_bases(fields.get(_ANNOTATIONS)),
         seals=decode_seals(fields.get(_SEALS)),
-        alerts=decode_results(fields.get(_ALERTS), limits.MAX_ALERTS_PER_EXCHANGE),
+        alerts=tuple(decode_results(fields.get(_ALERTS), limits.MAX_ALERTS_PER_EXCHANGE)),
         notes=decode_notes(fields.get(_NOTES)),
         deletions=decode_tombstones(fields.get(_DELETIONS), limits.MAX_DELETIONS_PER_EXCHANGE),
     )
@@ -113,7 +114,8 @@ def _require_runs(request: ExchangeRequest) -> None:
 
 def _require_contiguous(name: str, rows: Sequence[ResultRow] | Sequence[NoteRow]) -> None:
     first = rows[0].counter if rows else 1
-    if [row.counter for row in rows] != list(range(first, first + len(rows))):
+    counters = rows.fields["counter"].tolist() if isinstance(rows, ResultRows) else [row.counter for row in rows]
+    if counters != list(range(first, first + len(rows))):
         raise OutOfRange(f"the counters of a message's {name} are not contiguous")
 
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from einthoven_protocol import limits
 
@@ -24,7 +25,9 @@ OFFSET_RANGE: Final = (-MAX_STEP_MS * limits.MAX_COUNTER, limits.MAX_TIME_MS)
 """Least and greatest distance from the line, ms; both fit a signed 64-bit integer."""
 
 
-def lay_on_line(counters: Sequence[int], starts_ms: Sequence[int]) -> tuple[int, list[int]]:
+def lay_on_line(
+    counters: Sequence[int] | NDArray[np.int64], starts_ms: Sequence[int] | NDArray[np.int64]
+) -> tuple[int, NDArray[np.int64]]:
     """Return the usual step in ms, and for each row its start less its counter's place on the line.
 
     Args:
@@ -34,19 +37,19 @@ def lay_on_line(counters: Sequence[int], starts_ms: Sequence[int]) -> tuple[int,
     Returns:
         Step 0 and nothing where there is none: fewer than two rows, or starts that do not follow the counters.
     """
-    counter, start = np.array(counters, np.int64), np.array(starts_ms, np.int64)
+    counter, start = np.asarray(counters, np.int64), np.asarray(starts_ms, np.int64)
     apart = np.diff(counter)
     moved = apart > 0
     if not moved.any():
-        return 0, []
+        return 0, np.zeros(0, np.int64)
     step_ms = int(np.median(np.diff(start)[moved] // apart[moved]))
     if not 1 <= step_ms <= MAX_STEP_MS:
-        return 0, []
-    offsets: list[int] = (start - step_ms * counter).tolist()
-    return step_ms, offsets
+        return 0, np.zeros(0, np.int64)
+    return step_ms, start - step_ms * counter
 
 
-def lift_from_line(counters: Sequence[int], step_ms: int, offsets_ms: Sequence[int]) -> list[int]:
+def lift_from_line(
+    counters: Sequence[int] | NDArray[np.int64], step_ms: int, offsets_ms: Sequence[int] | NDArray[np.int64]
+) -> NDArray[np.int64]:
     """Return the starts in ms of rows that ``lay_on_line`` laid there; their range is the caller's to check."""
-    starts: list[int] = (np.array(offsets_ms, np.int64) + step_ms * np.array(counters, np.int64)).tolist()
-    return starts
+    return np.asarray(offsets_ms, np.int64) + step_ms * np.asarray(counters, np.int64)

@@ -49,6 +49,8 @@ def encode_seals(rows: Sequence[Seal]) -> list[bytes]:
         OutOfRange: A value is outside its range.
         LimitExceeded: There are too many rows.
     """
+    if not rows:
+        return []
     columns = {
         1: encode_integers("epoch", [row.epoch for row in rows], 1, limits.MAX_EPOCH),
         2: encode_integers("first counter", [row.first_counter for row in rows], 1, limits.MAX_COUNTER, delta=True),
@@ -66,6 +68,8 @@ def decode_seals(octets: bytes | None) -> tuple[Seal, ...]:
     Raises:
         ProtocolError: It is none that this version accepts.
     """
+    if octets is None:
+        return ()
     table = Table(octets, limits.MAX_SEALS_PER_EXCHANGE)
     columns = (
         table.integers(1, "epoch", 1, limits.MAX_EPOCH),
@@ -95,6 +99,8 @@ def encode_verdicts(rows: Sequence[RowVerdict]) -> list[bytes]:
         OutOfRange: A value is outside its range.
         LimitExceeded: There are too many rows.
     """
+    if not rows:
+        return []
     columns = {
         1: encode_integers("counter", [row.counter for row in rows], 1, limits.MAX_COUNTER, delta=True),
         2: encode_integers("verdict code", [row.code for row in rows], VerdictCode.DUPLICATE, limits.MAX_ENUM),
@@ -109,6 +115,8 @@ def decode_verdicts(octets: bytes | None) -> tuple[RowVerdict, ...]:
     Raises:
         ProtocolError: It is none that this version accepts.
     """
+    if octets is None:
+        return ()
     table = Table(octets, limits.MAX_VERDICTS_PER_EXCHANGE)
     columns = (
         table.integers(1, "counter", 1, limits.MAX_COUNTER),
@@ -125,6 +133,8 @@ def encode_refused(rows: Sequence[AnnotationVerdict]) -> list[bytes]:
         OutOfRange: A value is outside its range.
         LimitExceeded: There are too many rows.
     """
+    if not rows:
+        return []
     columns = _named_columns(rows)
     columns[6] = encode_integers("reason", [row.reason for row in rows], 0, limits.MAX_ENUM)
     return write_table(len(rows), limits.MAX_REFUSED_PER_EXCHANGE, columns)
@@ -136,6 +146,8 @@ def decode_refused(octets: bytes | None) -> tuple[AnnotationVerdict, ...]:
     Raises:
         ProtocolError: It is none that this version accepts.
     """
+    if octets is None:
+        return ()
     table = Table(octets, limits.MAX_REFUSED_PER_EXCHANGE)
     reasons = table.integers(6, "reason", 0, limits.MAX_ENUM)
     return tuple(
@@ -151,6 +163,8 @@ def encode_tombstones(rows: Sequence[Tombstone], max_rows: int = limits.MAX_TOMB
         OutOfRange: A value is outside its range.
         LimitExceeded: There are too many rows.
     """
+    if not rows:
+        return []
     columns = _named_columns(rows)
     columns[_HLC] = encode_integers("hlc", [row.hlc for row in rows], 0, limits.MAX_HLC, delta=True)
     return write_table(len(rows), max_rows, columns)
@@ -164,6 +178,8 @@ def decode_tombstones(
     Raises:
         ProtocolError: It is none that this version accepts.
     """
+    if octets is None:
+        return ()
     table = Table(octets, max_rows)
     times = table.integers(_HLC, "hlc", 0, limits.MAX_HLC)
     return tuple(
@@ -179,6 +195,8 @@ def encode_documents(rows: Sequence[Document]) -> list[bytes]:
         OutOfRange: A value is outside its range.
         LimitExceeded: There are too many rows.
     """
+    if not rows:
+        return []
     if any(
         len(row.body) > limits.MAX_DOCUMENT_BYTES or len(row.signature) > limits.MAX_DOCUMENT_SIGNATURE_BYTES
         for row in rows
@@ -200,6 +218,8 @@ def decode_documents(octets: bytes | None) -> tuple[Document, ...]:
     Raises:
         ProtocolError: It is none that this version accepts.
     """
+    if octets is None:
+        return ()
     table = Table(octets, limits.MAX_DOCUMENTS_PER_EXCHANGE)
     columns = (
         table.texts(1, "name", limits.MAX_DOCUMENT_NAME_CHARACTERS),
@@ -223,6 +243,8 @@ def encode_owners(rows: Sequence[Owner]) -> list[bytes]:
         OutOfRange: A value is outside its range.
         LimitExceeded: There are too many rows.
     """
+    if not rows:
+        return []
     aliases = [row.device_alias for row in rows]
     columns = {
         1: encode_integers("device_alias", aliases, 0, limits.MAX_DEVICE_ALIAS, delta=True),
@@ -237,6 +259,8 @@ def decode_owners(octets: bytes | None) -> tuple[Owner, ...]:
     Raises:
         ProtocolError: It is none that this version accepts.
     """
+    if octets is None:
+        return ()
     table = Table(octets, limits.MAX_OWNERS)
     aliases = table.integers(1, "device_alias", 0, limits.MAX_DEVICE_ALIAS)
     keys = table.fixed(2, "sync_key", limits.SYNC_KEY_BYTES)
@@ -250,6 +274,8 @@ def encode_digests(rows: Sequence[BucketDigest]) -> list[bytes]:
         OutOfRange: A value is outside its range.
         LimitExceeded: There are too many rows.
     """
+    if not rows:
+        return []
     aliases = [row.device_alias for row in rows]
     if any(not 0 <= row.total < 1 << (8 * limits.SUM_BYTES) for row in rows):
         raise OutOfRange("digest total is outside 0 to 2**128 - 1")
@@ -268,6 +294,8 @@ def decode_digests(octets: bytes | None) -> tuple[BucketDigest, ...]:
     Raises:
         ProtocolError: It is none that this version accepts.
     """
+    if octets is None:
+        return ()
     table = Table(octets, limits.MAX_DIGESTS_PER_EXCHANGE)
     columns = (
         table.integers(1, "device_alias", 0, limits.MAX_DEVICE_ALIAS),

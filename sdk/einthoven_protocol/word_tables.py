@@ -44,6 +44,8 @@ def encode_annotations(rows: Sequence[AnnotationRow], bases: Sequence[tuple[int,
         OutOfRange: A value is outside its range, or there is not one pair of marks for each row.
         LimitExceeded: There are too many rows.
     """
+    if not rows and not bases:
+        return []
     columns = identity_columns([row.target for row in rows])
     columns[_AUTHOR] = encode_octets([author_octets(row.author) for row in rows])
     columns[5] = encode_integers("rhythm hlc", [row.rhythm.hlc for row in rows], 0, limits.MAX_HLC, delta=True)
@@ -68,6 +70,8 @@ def decode_annotations(octets: bytes | None) -> tuple[AnnotationRow, ...]:
     Raises:
         ProtocolError: It is none that this version accepts.
     """
+    if octets is None:
+        return ()
     table = Table(octets, limits.MAX_ANNOTATIONS_PER_EXCHANGE)
     rhythm_hlcs = table.integers(5, "rhythm hlc", 0, limits.MAX_HLC)
     rhythms = table.texts(6, "rhythm", limits.MAX_RHYTHM_CHARACTERS)
@@ -98,6 +102,8 @@ def decode_annotation_bases(octets: bytes | None) -> tuple[tuple[int, int], ...]
     Raises:
         ProtocolError: It is none that this version accepts.
     """
+    if octets is None:
+        return ()
     table = Table(octets, limits.MAX_ANNOTATIONS_PER_EXCHANGE)
     if not table.numbers(_RHYTHM_BASE, _COMMENT_BASE):
         return ()
@@ -117,6 +123,8 @@ def encode_notes(rows: Sequence[NoteRow]) -> list[bytes]:
         OutOfRange: A value is outside its range.
         LimitExceeded: There are too many rows.
     """
+    if not rows:
+        return []
     columns = identity_columns(rows)
     columns[_AUTHOR] = encode_octets([author_octets(row.author) for row in rows])
     columns[5] = encode_integers("at_ms", [row.at_ms for row in rows], 0, limits.MAX_TIME_MS, delta=True)
@@ -131,6 +139,8 @@ def decode_notes(octets: bytes | None) -> tuple[NoteRow, ...]:
     Raises:
         ProtocolError: It is none that this version accepts.
     """
+    if octets is None:
+        return ()
     table = Table(octets, limits.MAX_NOTES_PER_EXCHANGE)
     times = table.integers(5, "at_ms", 0, limits.MAX_TIME_MS)
     texts = table.texts(6, "text", limits.MAX_NOTE_CHARACTERS)
@@ -150,6 +160,8 @@ def encode_superseded(rows: Sequence[Superseded]) -> list[bytes]:
         OutOfRange: A value is outside its range.
         LimitExceeded: There are too many rows.
     """
+    if not rows:
+        return []
     columns = identity_columns([row.target for row in rows])
     columns[_AUTHOR] = encode_octets([author_octets(row.author) for row in rows])
     columns[5] = encode_integers("field", [row.field for row in rows], 1, limits.MAX_ENUM)
@@ -164,6 +176,8 @@ def decode_superseded(octets: bytes | None) -> tuple[Superseded, ...]:
     Raises:
         ProtocolError: It is none that this version accepts.
     """
+    if octets is None:
+        return ()
     table = Table(octets, limits.MAX_SUPERSEDED_PER_EXCHANGE)
     fields = table.integers(5, "field", 1, limits.MAX_ENUM)
     times = table.integers(6, "hlc", 0, limits.MAX_HLC)

@@ -23,11 +23,13 @@ from einthoven_server.identity.guard import Guard
 from einthoven_server.identity.store import IdentityStore
 from einthoven_server.identity.tenancy import Tenancy
 from einthoven_server.key_service import KeyService
+from einthoven_server.memory_in_flight import Budget, lends
 from einthoven_server.patient_keys import PatientKeys
 from einthoven_server.records.application import make_application as make_records
 from einthoven_server.records.change_store import ChangeStore
 from einthoven_server.records.change_store_postgres import PostgresChangeStore
 from einthoven_server.records.housekeeping import Housekeeping
+from einthoven_server.records.result_months import ResultMonths
 from einthoven_server.records.store import RecordStore
 from einthoven_server.records.word_store import WordStore
 from einthoven_server.records.writer import Writer
@@ -54,6 +56,7 @@ class Parts:
         records: For reading results.
         words: For reading what people wrote, and documents.
         changes: Where the writer writes.
+        months: Where results of this month lie.
         writer: For writing; run by ``records``' application.
         waiting: Devices that wait to be woken.
         poll: Finds what other processes committed.
@@ -70,6 +73,7 @@ class Parts:
     records: RecordStore
     words: WordStore
     changes: ChangeStore
+    months: ResultMonths
     writer: Writer
     waiting: WakeRegistry
     poll: WakePoll
@@ -95,6 +99,7 @@ def make_parts(database: Database, tenancy: Tenancy, key_service: KeyService, cl
         records=RecordStore(database, scope, keys),
         words=WordStore(database, scope, keys),
         changes=changes,
+        months=ResultMonths(database, scope),
         writer=Writer(changes, clock, on_commit=waiting.committed),
         waiting=waiting,
         poll=WakePoll(waiting, PostgresChanges(database, scope, identities)),
@@ -107,7 +112,12 @@ def make_parts(database: Database, tenancy: Tenancy, key_service: KeyService, cl
 
 
 def make_application(
-    parts: Parts, certificates: Certificates, public_url: str, *outermost: Middleware, signals: SignalStore
+    parts: Parts,
+    certificates: Certificates,
+    public_url: str,
+    *outermost: Middleware,
+    signals: SignalStore,
+    budget: Budget | None = None,
 ) -> web.Application:
     """All applications under one root.
 
@@ -117,6 +127,7 @@ def make_application(
         public_url: Where clients reach this server.
         outermost: Middlewares around everything.
         signals: Where chunks of raw signals lie.
+        budget: What requests under way may take.
     """
 
     async def livez(request: web.Request) -> web.Response:
@@ -129,7 +140,8 @@ def make_application(
         return json_response({"status": "ready"}, HTTPStatus.OK)
 
     root = web.Application(
-        middlewares=[answers_errors(render_json), *outermost], client_max_size=limits.JSON_BODY_MAX_BYTES
+        middlewares=[answers_errors(render_json), *outermost, lends(budget or Budget())],
+        client_max_size=limits.JSON_BODY_MAX_BYTES,
     )
     root.add_routes([web.get("/livez", livez), web.get("/readyz", readyz)])
     identities = make_identity(
@@ -147,7 +159,7 @@ def make_application(
         keys=parts.keys,
         writer=parts.writer,
         signer=certificates.signer,
-        housekeeping=Housekeeping(parts.changes, parts.identities, parts.clock),
+        housekeeping=Housekeeping(parts.changes, parts.identities, parts.clock, months=parts.months),
         guard=parts.guard,
         clock=parts.clock,
     )

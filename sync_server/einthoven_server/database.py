@@ -39,6 +39,8 @@ _UNAVAILABLE = (
     asyncpg.CrashShutdownError,
     asyncpg.InsufficientResourcesError,
     asyncpg.InterfaceError,
+    # What asyncpg says where a backend is gone in the midst of a command, and the rollback finds it unfinished.
+    asyncpg.InternalClientError,
 )
 
 

@@ -15,6 +15,21 @@ HEADER_FIELD_MAX_BYTES: Final = 8 * 1024
 HEADERS_MAX: Final = 64
 """Header fields of one request; a browser sends about 20, a device 8."""
 BODY_READ_TIMEOUT_S: Final = 20.0
+IN_FLIGHT_MAX_BYTES: Final = 256 * 1024 * 1024
+"""What bodies under way, and the rows made of them, may take together; beyond it the answer is 503."""
+IN_FLIGHT_LIGHT_BYTES: Final = 1024 * 1024
+"""A request that takes more is heavy: 1,000 rows are light, a full bulk push is not."""
+IN_FLIGHT_HEAVY_SHARE: Final = Fraction(7, 8)
+"""What part of it heavy requests may fill."""
+WORD_IN_FLIGHT_BYTES: Final = 16 * 1024
+"""The same of an annotation or a note with the longest text."""
+LARGE_CONTENT_BYTES: Final = 1024 * 1024
+LARGE_DECODED_AT_ONCE: Final = 2
+"""Messages with more content that are decoded at once, others wait: decoding takes about four times the content."""
+ROW_IN_FLIGHT_BYTES: Final = 768
+"""What a result takes from its decoding to its commit: canonical bytes, ciphertext, share and counter, as objects."""
+THREAD_MIN_CONTENT_BYTES: Final = 64 * 1024
+"""Messages with less content are decoded, or encoded, where they are: 64 KiB take about a millisecond."""
 IDLE_CONNECTION_TIMEOUT_S: Final = 30.0
 """A connection without a complete request for this long is closed, whether idle or slow on purpose."""
 TLS_HANDSHAKE_TIMEOUT_S: Final = 10.0
@@ -48,6 +63,8 @@ GARBAGE_THRESHOLD_OBJECTS: Final = 50_000
 """New objects between two searches for cycles of the youngest."""
 THREAD_MIN_ROWS: Final = 256
 """Work on fewer rows is done where it is: a thread would cost more than it spares the others."""
+THREAD_MIN_COMPARED_BYTES: Final = 256
+"""The same of a repair's symbols or power sums: made to be as many as can be, 256 sums take half a second."""
 TOMBSTONES_COLLECTED_MAX: Final = 10_000
 """Of one collection; the next one goes on."""
 TOMBSTONE_MAX_AGE_DAYS: Final = 180
@@ -127,8 +144,16 @@ TRANSACTION_BACKOFF_MS: Final = 10
 """First pause after a serialization failure; doubles each time, with full jitter."""
 DATABASE_CONNECTIONS_MAX: Final = 8
 DATABASE_COMMAND_TIMEOUT_S: Final = 30.0
+MIGRATION_STEP_TIMEOUT_S: Final = 6 * 3600.0
+"""One step may read a whole table once."""
+RESULT_MONTHS_AHEAD: Final = 2
+"""Parts for results of months that are yet to come."""
+RESULT_MONTH_LOCK_TIMEOUT_MS: Final = 2_000
+"""How long making such a part waits for others; those who come after it wait with it."""
 DATABASE_START_TIMEOUT_S: Final = 60.0
 DATABASE_STOP_TIMEOUT_S: Final = 30.0
+DATABASE_PATIENCE_S: Final = 5.0
+"""How long a left-over PostgreSQL may take to stop in good order; after three times as long it is killed."""
 
 DATA_KEYS_CACHED_MAX: Final = 10_000
 AUDIT_VERIFY_PAGE_ROWS: Final = 10_000

@@ -246,21 +246,44 @@ def stop_left_over(cluster: Path) -> None:
         DatabaseUnavailable: It does not stop.
     """
     lines = _pid_file(cluster)
-    if not lines or not Path("/proc/self/cwd").exists():
+    if not Path("/proc/self/cwd").exists() or not (lines or _workers(cluster)):
         return  # where processes can't be told apart, PostgreSQL's own check of its pid file decides
-    workers = _workers(cluster)
-    if workers and lines[0].strip().isdigit() and int(lines[0]) in workers:
-        os.kill(int(lines[0]), signal.SIGINT)
-    # Without their postmaster, the others notice and leave by themselves.
-    deadline = time.monotonic() + limits.DATABASE_STOP_TIMEOUT_S
-    while _workers(cluster):
-        if time.monotonic() > deadline:
-            raise DatabaseUnavailable("a left-over PostgreSQL does not stop", "stop it with kill -QUIT")
+    began, sent = time.monotonic(), signal.SIGCONT
+    while workers := _workers(cluster):
+        waited_s = time.monotonic() - began
+        if waited_s > limits.DATABASE_STOP_TIMEOUT_S:
+            raise DatabaseUnavailable("a left-over PostgreSQL does not stop", "stop it with kill -KILL")
+        # One that was killed while it started may write its pid file only now.
+        lines = _pid_file(cluster) or lines
+        due = _stop_signal(waited_s)
+        if due is not sent and (told := _told(workers, lines, due)):
+            sent = due
+            for pid in told:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, due)
         time.sleep(_POLL_S)
     # Its number may belong to another program by now, which PostgreSQL itself would take for a rival.
     (cluster / "postmaster.pid").unlink(missing_ok=True)
     if len(lines) > 4 and Path(lines[4].strip()).name.startswith("ein-"):
         shutil.rmtree(lines[4].strip(), ignore_errors=True)
+
+
+def _stop_signal(waited_s: float) -> signal.Signals:
+    """What a left-over PostgreSQL is told after so long: stop, stop at once, or nothing any more.
+
+    Told to stop in the midst of its recovery, PostgreSQL 18 may wait for ever; recovery is only begun anew next time.
+    """
+    if waited_s < limits.DATABASE_PATIENCE_S:
+        return signal.SIGINT
+    return signal.SIGQUIT if waited_s < 3 * limits.DATABASE_PATIENCE_S else signal.SIGKILL
+
+
+def _told(workers: set[int], lines: list[str], number: signal.Signals) -> set[int]:
+    """Whom to tell: the postmaster alone, as long as it may do the rest; the others leave without it by themselves."""
+    if number is signal.SIGKILL:
+        return workers
+    postmaster = int(lines[0]) if lines and lines[0].strip().isdigit() else 0
+    return {postmaster} & workers
 
 
 def _workers(cluster: Path) -> set[int]:

@@ -35,6 +35,7 @@ from einthoven_server.errors import (
     TooMany,
     UnsupportedMedia,
 )
+from einthoven_server.memory_in_flight import loan_of
 from einthoven_server.strict_json import check_json
 
 Render: TypeAlias = Callable[[RequestRefused], web.Response]
@@ -54,6 +55,25 @@ def json_response(document: object, status: int = HTTPStatus.OK, content_type: s
     )
 
 
+def device_response(body: bytes, content_type: str) -> web.Response:
+    """Answer a device in bytes, with no header that it does not need.
+
+    What ``SECURITY_HEADERS`` holds back is a browser that caches a page or guesses at its type. A device is none: it
+    asks by POST, which nothing caches unless told to (RFC 9111, section 3), takes one content type, and pays for each
+    byte. ``Date`` stays, which RFC 9110 demands (section 6.6.1); the name of the server goes by ``leave_unnamed``.
+    """
+    return web.Response(body=body, status=HTTPStatus.OK, content_type=content_type)
+
+
+async def leave_unnamed(request: web.Request, response: web.StreamResponse) -> None:
+    """Take the header off by which the HTTP library names itself, where none of ours stands; for applications that use
+    ``device_response``, as a signal before an answer's head is written.
+    """
+    del request
+    if response.headers.get("Server") != SECURITY_HEADERS["Server"]:
+        response.headers.popall("Server", None)
+
+
 async def read_body(request: web.Request, max_bytes: int, content_type: str) -> bytes:
     """Read a whole body.
 
@@ -61,24 +81,33 @@ async def read_body(request: web.Request, max_bytes: int, content_type: str) -> 
         UnsupportedMedia: Another content type, or a content encoding.
         TooLarge: Longer than ``max_bytes``.
         Malformed: It did not come within ``BODY_READ_TIMEOUT_S``.
+        Busy: Too much is under way.
     """
     if request.content_type != content_type:
         raise UnsupportedMedia("the content type is not what this address takes", f"send {content_type}")
     if request.headers.get("Content-Encoding", "identity") != "identity":
         raise UnsupportedMedia("content encodings are not taken", "send the body as it is")
-    too_large = TooLarge(f"the body is longer than {max_bytes} bytes", "send less at a time")
     if (request.content_length or 0) > max_bytes:
-        raise too_large
-    body = bytearray()
+        raise _too_large(max_bytes)
+    # Joined once: a buffer that grows leaves holes behind in memory, as large as itself.
+    chunks: list[bytes] = []
+    length, loan = 0, loan_of(request)
     try:
         async with asyncio.timeout(limits.BODY_READ_TIMEOUT_S):
             async for chunk in request.content.iter_chunked(64 * 1024):
-                body += chunk
-                if len(body) > max_bytes:
-                    raise too_large
+                length += len(chunk)
+                if length > max_bytes:
+                    raise _too_large(max_bytes)
+                # Charged as it arrives, not as it is announced: who only announces keeps nobody out.
+                loan.take(len(chunk))
+                chunks.append(chunk)
     except TimeoutError as error:
         raise Malformed("the body did not come in time", "send it again", code="too_slow") from error
-    return bytes(body)
+    return b"".join(chunks)
+
+
+def _too_large(max_bytes: int) -> TooLarge:
+    return TooLarge(f"the body is longer than {max_bytes} bytes", "send less at a time")
 
 
 async def read_json(request: web.Request, shape: type[T], max_bytes: int = limits.JSON_BODY_MAX_BYTES) -> T:
@@ -155,17 +184,23 @@ def answers_errors(render: Render) -> Middleware:
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001  # the edge: whatever it is, the client gets one line
-            refused = as_refusal(error)
-            if refused.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-                cause = error.__cause__ or error
-                # Class names only: a message may quote what was stored.
-                _log.error("refused %s %s: %s (%s)", request.method, route_of(request), refused.code, _names(cause))
-            response = render(refused)
-            if isinstance(error, web.HTTPException) and "Allow" in error.headers:
-                response.headers["Allow"] = error.headers["Allow"]
-            return response
+            # Not in this frame, which the error's traceback holds: a name for the error here would keep all of them
+            # alive, bodies among them, until somebody looks for cycles.
+            return _answered(request, error, render)
 
     return middleware
+
+
+def _answered(request: web.Request, error: Exception, render: Render) -> web.Response:
+    refused = as_refusal(error)
+    if refused.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        cause = error.__cause__ or error
+        # Class names only: a message may quote what was stored.
+        _log.error("refused %s %s: %s (%s)", request.method, route_of(request), refused.code, _names(cause))
+    response = render(refused)
+    if isinstance(error, web.HTTPException) and "Allow" in error.headers:
+        response.headers["Allow"] = error.headers["Allow"]
+    return response
 
 
 def _names(error: BaseException) -> str:

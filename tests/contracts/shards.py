@@ -6,11 +6,11 @@ A phone here is an honest device in as few lines as possible: it keeps what come
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.einthoven_server.site import result_row
@@ -42,17 +42,21 @@ from einthoven_server.audit.log import AuditLog
 from einthoven_server.database import Database, Scope
 from einthoven_server.envelope import PatientKey
 from einthoven_server.identity.callers import Device
-from einthoven_server.records.change_store import ChangeStore
+from einthoven_server.records.change_store import ChangeBatch, ChangeStore
 from einthoven_server.records.change_store_memory import MemoryChangeStore
 from einthoven_server.records.change_store_postgres import PostgresChangeStore
 from einthoven_server.records.changes import Nonce
+from einthoven_server.records.result_months import ResultMonths
 from einthoven_server.records.writer import Writer
 from einthoven_server.sync.service import SyncService
 
 NOW_MS = 1_800_000_000_000
 EVENT = Event(NOW_MS, "actor", "exchange", "", "allowed")
 FEED = Capability.FEED
-_nonces = count()
+DAY_MS = 24 * 3600 * 1000
+_MONTHS = 8
+_nonces, _shards = count(), count(1)
+T = TypeVar("T")
 
 
 class StillClock:
@@ -130,6 +134,11 @@ class Shard:
     tenant: str
     _aliases: count[int] = field(default_factory=lambda: count(1))
 
+    def stay(self) -> None:
+        """Let the sequence go on by ones, whatever month it is."""
+        if isinstance(self.store, TurningStore):
+            self.store.stay()
+
     def new_patient(self) -> PatientKey:
         return PatientKey(self.tenant, str(uuid.uuid4()), 1, uuid.uuid4().bytes * 2)
 
@@ -162,6 +171,35 @@ async def postgres_shard(database: Database) -> AsyncIterator[Shard]:
     await database.fetch("INSERT INTO shard_head VALUES ($1, 1, 0) ON CONFLICT DO NOTHING", scope.shard)
     await database.fetch("INSERT INTO audit_head VALUES ($1, $2, 0, $3)", *scope, bytes(32))
     store = PostgresChangeStore(database, scope, AuditLog(database, scope, bytes(32)))
+    async with _running(store, PostgresEnrolment(database, scope), scope.tenant) as shard:
+        yield shard
+
+
+class TurningStore(PostgresChangeStore):
+    """Every batch lies in another month, as long as there are months."""
+
+    def __init__(self, database: Database, scope: Scope, audit: AuditLog) -> None:
+        super().__init__(database, scope, audit)
+        self._months, self._month = ResultMonths(database, scope), 0
+
+    async def commit(self, work: Callable[[ChangeBatch], Awaitable[T]]) -> T:
+        if self._month < _MONTHS:
+            assert await self._months.keep(self._month * 31 * DAY_MS)
+            self._month += 1
+        return await super().commit(work)
+
+    def stay(self) -> None:
+        """Turn no more pages."""
+        self._month = _MONTHS
+
+
+@asynccontextmanager
+async def turning_shard(database: Database) -> AsyncIterator[Shard]:
+    """A shard of its own, because months are a shard's."""
+    scope = Scope(next(_shards), str(uuid.uuid4()))
+    await database.fetch("INSERT INTO shard_head VALUES ($1, 1, 0)", scope.shard)
+    await database.fetch("INSERT INTO audit_head VALUES ($1, $2, 0, $3)", *scope, bytes(32))
+    store = TurningStore(database, scope, AuditLog(database, scope, bytes(32)))
     async with _running(store, PostgresEnrolment(database, scope), scope.tenant) as shard:
         yield shard
 
@@ -270,9 +308,9 @@ class Phone:
             if (gone.kind, gone.device_alias, gone.epoch, gone.counter, gone.author) not in refused:
                 self._bury(gone)
         held = {verdict.counter for verdict in response.verdicts if verdict.code > 1}
-        for row in (*request.results, *request.alerts):
-            if row.counter not in held:
-                self.results[ResultId(self.alias, request.epoch, row.counter)] = row
+        for pushed in (*request.results, *request.alerts):
+            if pushed.counter not in held:
+                self.results[ResultId(self.alias, request.epoch, pushed.counter)] = pushed
         for note in request.notes:
             place = (RowKind.NOTE, note.device_alias, note.epoch, note.counter, "")
             if note.counter <= response.notes_acknowledged and place not in refused:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
-from tests.contracts.shards import EVENT, NOW_MS, Phone, Shard, memory_shard, postgres_shard
+from tests.contracts.shards import EVENT, NOW_MS, Phone, Shard, memory_shard, postgres_shard, turning_shard
 
 from einthoven_protocol import hlc, merkle
 from einthoven_protocol.limits import MAX_NOTES_PER_EXCHANGE
@@ -34,6 +37,7 @@ from einthoven_protocol.messages import (
 )
 from einthoven_server import postgres_embedded
 from einthoven_server.database import Database, connected
+from einthoven_server.envelope import PatientKey
 from einthoven_server.errors import Conflict, Forbidden, Unauthorized
 from einthoven_server.migrations import migrate
 from einthoven_server.records.change_store import Bucket, BucketRows, Snapshot
@@ -42,7 +46,7 @@ from einthoven_server.records.changes import Annotate, Delete, Give, Nonce, PutD
 from einthoven_server.sync.pushed_rows import given_rows
 
 HLC = hlc.tick(0, NOW_MS)
-ADAPTERS = ("memory", "postgres")
+ADAPTERS = ("memory", "postgres", "postgres by month")
 
 
 @pytest.fixture(scope="session")
@@ -53,10 +57,19 @@ def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
+async def by_month_url(database_url: str) -> str:
+    """A database beside it, where results lie apart by month; the other's lie in one table."""
+    connection = await asyncpg.connect(database_url)
+    with contextlib.suppress(asyncpg.DuplicateDatabaseError):
+        await connection.execute("CREATE DATABASE by_month")
+    await connection.close()
+    return database_url.replace("/postgres?", "/by_month?")
+
+
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     async with connected(database_url) as database:
-        await migrate(database)
+        await migrate(database, partitions=False)
         yield database
 
 
@@ -65,11 +78,13 @@ async def shard(request: pytest.FixtureRequest) -> AsyncIterator[Shard]:
     if request.param == "memory":
         async with memory_shard() as shard:
             yield shard
-    else:
-        async with connected(request.getfixturevalue("database_url")) as database:
-            await migrate(database)
-            async with postgres_shard(database) as shard:
-                yield shard
+        return
+    by_month = request.param == "postgres by month"
+    url: str = request.getfixturevalue("database_url")
+    async with connected(await by_month_url(url) if by_month else url) as database:
+        await migrate(database, partitions=by_month)
+        async with turning_shard(database) if by_month else postgres_shard(database) as shard:
+            yield shard
 
 
 @pytest.fixture
@@ -130,8 +145,9 @@ async def test_a_new_epoch_hears_everything_again(two: tuple[Phone, Phone]) -> N
     assert (again.results, again.notes) == (first.results, first.notes)
 
 
-async def test_a_replay_is_a_no_op(two: tuple[Phone, Phone]) -> None:
+async def test_a_replay_is_a_no_op(two: tuple[Phone, Phone], shard: Shard) -> None:
     first, second = two
+    shard.stay()  # a new month moves cursors, though to no row
     request = first.request(
         first.rows(4, 2),
         notes=(first.note(1, "a"),),
@@ -552,8 +568,32 @@ async def test_documents_come_to_whom_they_are_for(two: tuple[Phone, Phone], sha
             await put("", "settings/a", version)
 
 
+async def test_a_documents_name_is_the_tenants_or_patients_but_never_both(
+    two: tuple[Phone, Phone], shard: Shard
+) -> None:
+    first, _ = two
+    key, other = first.device.patient_key, (await shard.new_phone()).device.patient_key
+
+    def put(owner: PatientKey | None, name: str) -> Coroutine[Any, Any, Document]:
+        document = Document(name=name, version=1, issued_at_ms=NOW_MS, body=b"{}", signature=b"s")
+        whose = "" if owner is None else owner.patient
+        return shard.writer.put_document(PutDocument(whose, owner, document, EVENT, NOW_MS))
+
+    await put(key, "consents/held")
+    await put(None, "settings/held")
+    await put(other, "consents/held")
+    for late in (put(None, "consents/held"), put(other, "settings/held")):
+        with pytest.raises(Conflict, match="devices tell them apart"):
+            await late
+    # Of two that are put at once, in one batch, the queue says which comes first.
+    for name in ("settings/new", "consents/new"):
+        outcomes = await asyncio.gather(put(None, name), put(key, name), return_exceptions=True)
+        assert sorted(one.code if isinstance(one, Conflict) else "" for one in outcomes) == ["", "name_taken"]
+
+
 async def test_refusals_write_nothing(two: tuple[Phone, Phone], shard: Shard) -> None:
     first, second = two
+    shard.stay()  # in a new month no cursor of before is ahead
     before = await first.catch_up()
     request = first.request(first.rows(4, 1))
     nonce = Nonce("the same", NOW_MS * 2)

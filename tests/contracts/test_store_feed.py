@@ -147,6 +147,8 @@ def test_results_of_others_are_kept_counted_and_come_back_as_they_came(store: St
     assert store.replica(ResultId(OTHER, 1, 3)) is None
     assert [(one.device_alias, one.kind, one.count) for one in state.digests] == [(OTHER, 1, 2)]
     assert store.shares(OTHER, 1).n_results == len(store.shares(OTHER, 1).shares) == 2
+    assert store.shares(OTHER, 1).result_ids.tolist() == [[1, first.row.counter], [1, second.row.counter]]
+    assert store.shares(OTHER, 2).result_ids.tolist() == []
     assert store.stats().replicas == 2
 
 
@@ -668,6 +670,52 @@ def test_a_deletion_goes_as_far_as_it_says(store: Store, make_window: MakeWindow
 
     assert [(row.rhythm, row.comment) for row in store.annotations()] == [(Register("", 0), Register("elsewhere", 30))]
     assert store.superseded() == []
+
+
+def test_a_result_is_given_again_only_once_all_that_the_server_has_was_heard(
+    store: Store, make_window: MakeWindow
+) -> None:
+    (mine,) = filled(store, make_window, 1)
+    conflict = (RowVerdict(1, VerdictCode.REJECTED, RejectReason.CONFLICTS_WITH_STORED),)
+
+    state = answered(store, verdicts=conflict, more=True)
+
+    assert state.epoch != 1, "forked"
+    assert (state.waiting, store.pending(limit=9).epoch) == (1, 1), "and waits where it is"
+    row = msgspec.structs.replace(to_row(mine), counter=5)
+    came = (IdentifiedResult(device_alias=ALIAS, epoch=9, row=row),)
+    state = answered(store, verdicts=conflict, results=came)
+    assert (state.waiting, state.last_counter, store.stats().results) == (0, 0, 0)
+    assert [(one.epoch, one.row.counter) for one in store.replicas(0, 2**60)] == [(9, 5)]
+
+
+@pytest.mark.parametrize("came_before", [True, False])
+def test_a_note_is_given_again_only_once_all_that_the_server_has_was_heard(store: Store, came_before: bool) -> None:
+    store.put_setting("sync_key", SYNC_KEY)
+    mine = store.add_note("p", "mine", at_ms=5)
+    conflict = (AnnotationVerdict(RowKind.NOTE, ALIAS, 1, 1, "", RejectReason.CONFLICTS_WITH_STORED),)
+
+    state = answered(store, refused=conflict, more=True)
+
+    assert (state.epoch != 1, state.waiting_notes, store.pending(limit=9).epoch) == (True, 1, 1)
+    came = (msgspec.structs.replace(mine, device_alias=ALIAS, epoch=9),) if came_before else ()
+    state = answered(store, refused=conflict, notes=came)
+    waiting = store.pending(limit=9)
+    assert (state.waiting_notes, len(waiting.notes)) == ((0, 0) if came_before else (1, 1))
+    assert waiting.epoch == state.epoch
+    assert [row.text for row in store.notes(0, 9)] == ["mine"]
+
+
+def test_a_hole_is_judged_only_once_all_that_the_server_has_was_heard(store: Store, make_window: MakeWindow) -> None:
+    filled(store, make_window, 2)
+    answered(store)
+    store.retain(RetentionPolicy(results_max_age_ms=1), at_ms=NOW_MS + 10**12)
+    store.put_setting("sync_key", b"n" * 32)
+    store.append_window(*make_window(7))
+    assert store.pending(limit=9).results == (), "there is a hole"
+
+    assert answered(store, acknowledged=0, more=True).epoch == 1
+    assert answered(store, acknowledged=0).epoch != 1
 
 
 def test_former_notes_that_the_new_server_did_not_send_are_said_again_once(store: Store) -> None:

@@ -141,7 +141,7 @@ def all_observed(store: Store) -> dict[str, object]:
         "replicas": list(store.replicas(0, 2**60)),
         "some replicas": list(store.replicas(START_MS, START_MS + 2 * WINDOW_MS, limit=2)),
         "replica": [store.replica(ResultId(alias, 1, 2)) for alias in (ALIAS, OTHER)],
-        "shares": [(one.shares.tobytes(), one.n_results) for one in shares],
+        "shares": [(one.shares.tobytes(), one.result_ids.tolist()) for one in shares],
         "given": store.to_give(limit=2),
     }
 

@@ -155,6 +155,9 @@ async def test_the_request_is_signed_over_method_path_body_and_time(site: Site) 
     assert (parts.created_s, parts.key_id) == (NOW_MS // 1000, "device-1")
     base = http_signature.signature_base("POST", PATH, parts.content_digest, parts.created_s, parts.nonce, parts.key_id)
     Ed25519PrivateKey.from_private_bytes(bytes(range(32))).public_key().verify(parts.signature, base)
+    # And nothing else, for each header is paid for with each request.
+    signature = {"content-digest", "signature-input", "signature"}
+    assert headers.keys() <= signature | {"host", "content-type", "content-length"}
 
 
 async def test_no_two_requests_carry_the_same_nonce(site: Site) -> None:

@@ -14,6 +14,7 @@ import pytest
 from einthoven_bench.simulation import history as h
 from einthoven_bench.simulation.__main__ import main
 from einthoven_bench.simulation.drawing import ENCRYPTED_EVERY, MEDIUM_EVERY, draw_history
+from einthoven_bench.simulation.occurring import NAMES, Occurred
 from einthoven_bench.simulation.planting import BUGS
 from einthoven_bench.simulation.running import run_history, run_seed
 from einthoven_bench.simulation.shrinking import rules_broken, shrink
@@ -86,6 +87,9 @@ def test_every_kind_of_step_can_be_played() -> None:
     outcome = run_history(h.History(seed=1, devices=devices, steps=ALL_KINDS), trace=trace)
     assert outcome.problems == ()
     assert any("Killed" in line for line in trace)
+    assert {name for name in NAMES if name.startswith("step: ")} < set(outcome.seen) < set(NAMES)
+    assert {Occurred.KILLED_IN_SYNC, Occurred.RESTORED_NOTICED, Occurred.ENCRYPTED_STORE} < set(outcome.seen)
+    assert not {Occurred.OLD_APP, Occurred.REQUEST_LOST, Occurred.CLOCK_A_YEAR_OFF} & set(outcome.seen)
 
 
 @pytest.mark.parametrize("name", BUGS)
@@ -139,6 +143,12 @@ def test_the_command_runs_resumes_and_replays(tmp_path: Path, capsys: pytest.Cap
     assert main(["--seeds", "0:3", "--resume", str(kept), "--json"]) == 0
     document = msgspec.json.decode(capsys.readouterr().out)
     assert (document["seeds"], document["failed"]) == (3, 0)
+    assert tuple(document["histories_with"]) == NAMES
+    assert document["histories_with"]["step: sync"] == 3
+    assert main(["--seeds", "0:2", "--resume", str(kept) + "2"]) == 0
+    assert main(["--seeds", "0:3", "--resume", str(kept) + "2", "--json"]) == 0
+    resumed = capsys.readouterr().out.splitlines()[-1]
+    assert msgspec.json.decode(resumed)["outcomes_sha256"] == document["outcomes_sha256"]
     assert main(["--seeds", "0:4", "--resume", str(kept)]) == 0
     assert "4 histories" in capsys.readouterr().out
     assert main(["--seed", "2", "--trace", "--save", str(saved)]) == 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from msgspec import structs
@@ -165,10 +165,17 @@ class Repair:
 
 
 def mend(
-    device: Side, server: Side, kind: int = BucketKind.RECORDS, missing: Sequence[Run] = (), *, gives: bool = True
+    device: Side,
+    server: Side,
+    kind: int = BucketKind.RECORDS,
+    missing: Sequence[Run] = (),
+    *,
+    gives: bool = True,
+    looks_for_holes: bool = False,
+    takes_powers: bool = False,
 ) -> Repair:
     """Run a repair to its end; a device that ``gives`` gives back what the server lacks."""
-    plan = RepairPlan(OWNER, OWNER, kind, server.digest(), missing)
+    plan = RepairPlan(OWNER, OWNER, kind, server.digest(), missing, takes_powers=takes_powers)
     random = np.random.default_rng(4)
     pairs: list[tuple[RepairRequest, RepairResponse]] = []
     octets = 0
@@ -178,6 +185,8 @@ def mend(
         standing = Standing(device.shares(), device.digest(), random.bytes(16), given)
         if given:
             standing = Standing(*_parts(standing), segments_root=bytes(32), signature=bytes(64))
+        if looks_for_holes:
+            standing = replace(standing, result_ids=device.ids())
         request = plan.next(standing)
         if request is None:
             return Repair(plan.settled, pairs, octets)

@@ -122,3 +122,34 @@ def likelihood(own: bytes, foreign: bytes, d: float) -> float:
         p = (1 - math.exp(-2 * d * f / 64)) / 2
         total += ones * math.log(p) + (64 - ones) * math.log(1 - p)
     return total
+
+
+def half_product(a: int, b: int) -> int:
+    """Section 12: of two polynomials modulo x**16 + x**12 + x**3 + x + 1."""
+    product = 0
+    for bit in range(16):
+        if b >> bit & 1:
+            product ^= a << bit
+    for bit in range(30, 15, -1):
+        if product >> bit & 1:
+            product ^= 0x1100B << (bit - 16)
+    return product
+
+
+def field_product(p: int, q: int) -> int:
+    """Section 12: (ay + b)(cy + d) with y**2 = y + x**13."""
+    (a, b), (c, d) = divmod(p, 2**16), divmod(q, 2**16)
+    ac = half_product(a, c)
+    high = ac ^ half_product(a, d) ^ half_product(b, c)
+    return high * 2**16 + (half_product(b, d) ^ half_product(ac, 0x2000))
+
+
+def power_sums(items: Iterable[int], n: int) -> bytes:
+    """Section 12: of the powers 1, 3, 5 ..., one item and one power at a time."""
+    totals = [0] * n
+    for item in items:
+        squared, power = field_product(item, item), item
+        for place in range(n):
+            totals[place] ^= power
+            power = field_product(power, squared)
+    return b"".join(total.to_bytes(4, "big") for total in totals)

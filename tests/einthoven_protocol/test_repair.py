@@ -66,6 +66,49 @@ def test_scattered_differences_on_both_sides_take_three() -> None:
     assert len(decoded.absent) == len(decoded.results) == 50
 
 
+def test_power_sums_find_what_is_missing_on_both_sides_in_one() -> None:
+    lacks, lost = RESULTS[20:2_520:50], RESULTS[10:2_510:50]
+    device = Side.of(row for row in RESULTS if row not in lacks)
+    server = Side.of(row for row in RESULTS if row not in lost)
+    done = mend(device, server, gives=False, takes_powers=True)
+    assert_mended(device, server, done.settled)
+    ((request, response),) = done.pairs
+    assert (len(request.powers), request.symbols, len(request.sketch)) == (128 * 4, b"", 80)
+    assert (response.decoded, response.differences) == (1, 100)
+    assert len(response.absent) == len(response.results) == 50
+
+
+@pytest.mark.parametrize("n_differ", [160, 400])
+def test_too_few_power_sums_are_followed_by_more_or_by_symbols(n_differ: int) -> None:
+    lacks, lost = RESULTS[:n_differ:2], RESULTS[1:n_differ:2]
+    device = Side.of(row for row in RESULTS if row not in lacks)
+    server = Side.of(row for row in RESULTS if row not in lost)
+    done = mend(device, server, gives=False, takes_powers=True)
+    assert_mended(device, server, done.settled)
+    (first, undecoded), *rest = done.pairs
+    assert undecoded.decoded == 2
+    assert 0.5 * n_differ < undecoded.differences < 2 * n_differ
+    assert len(first.powers) == 4 * 128
+    assert not rest[0][0].sketch
+    more = [len(request.powers) // 4 for request, _ in rest]
+    if n_differ == 160:
+        assert 192 <= more[0] <= 256
+    else:
+        assert not any(more)
+        assert all(request.symbols for request, _ in rest)
+    assert len(done.pairs) <= 3
+
+
+def test_power_sums_are_not_asked_for_where_they_are_too_much_work() -> None:
+    plan = RepairPlan(OWNER, OWNER, BucketKind.RECORDS, Digest(limits.MAX_POWERS_WORK // 128 + 1, 5), takes_powers=True)
+    few = Side.of(RESULTS[:10])
+    large = Digest(limits.MAX_POWERS_WORK // 128, 7)
+    request = plan.next(Standing(few.shares(), large, bytes(16)))
+    assert request is not None
+    assert request.symbols
+    assert not request.powers
+
+
 def test_what_lies_outside_of_all_the_server_holds_needs_no_symbols_to_be_seen() -> None:
     device, server = Side.of(RESULTS[:2_950]), Side.of(RESULTS[50:])
     done = mend(device, server, gives=False)

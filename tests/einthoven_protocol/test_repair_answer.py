@@ -8,10 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from einthoven_protocol import limits, riblt, strata
+from einthoven_protocol import limits, power_sums, riblt, strata
 from einthoven_protocol.errors import DecodeError, LimitExceeded
 from einthoven_protocol.messages import BucketKind, RepairRequest, Run
-from einthoven_protocol.repair_answer import max_others, runs_held, runs_of, select
+from einthoven_protocol.repair_answer import (
+    SERVED_SHARE,
+    differences_between,
+    max_others,
+    runs_held,
+    runs_of,
+    select,
+)
 
 SESSION = bytes(range(16))
 KEYS = st.tuples(st.integers(1, 3), st.integers(1, 12))
@@ -123,3 +130,16 @@ def test_a_caller_that_mixes_rows_up_is_told() -> None:
             select(request(), shares(2), wrong)
     with pytest.raises(ValueError, match="no more results than rows"):
         select(request(), shares(1), ids((1, 1), (1, 2)))
+
+
+def test_power_sums_that_are_too_much_work_are_left_undecoded() -> None:
+    n_rows = SERVED_SHARE * limits.MAX_POWERS_WORK // power_sums.MAX_POWERS
+    asked = request(session=SESSION, powers=bytes(limits.MAX_POWERS_BYTES))
+    held = np.zeros((n_rows + 1, 16), np.uint8)
+    assert differences_between(asked, held) is None
+    equal = riblt.items(SESSION, held[:2])
+    few = request(session=SESSION, powers=power_sums.encode(equal, 8))
+    found = differences_between(few, held[:2])
+    assert found is not None
+    assert not len(found.own_only)
+    assert not len(found.foreign)

@@ -14,6 +14,7 @@ from tests.einthoven_server.site import ManualClock, Site
 from einthoven_server.assembly import Parts
 from einthoven_server.identity.guard import Guard
 from einthoven_server.identity.rates import Rates
+from einthoven_server.memory_in_flight import Budget, lends
 from einthoven_server.serve import parts_of
 from einthoven_server.sync.application import make_application
 from einthoven_server.sync.service import SyncService
@@ -29,11 +30,12 @@ async def running_part(
     *,
     rates: Rates | None = None,
     wake_times: WakeTimes | None = None,
+    budget: Budget | None = None,
 ) -> AsyncIterator[tuple[Site, Parts]]:
     """Serve; devices enrol elsewhere, in the same tenant."""
     async with parts_of(data, database_url, clock, tenant) as made:
         parts = replace(made, guard=Guard(made.identities, made.audit, clock, rates))
-        app = web.Application()
+        app = web.Application(middlewares=[] if budget is None else [lends(budget)])
         app.add_subapp(
             "/v1",
             make_application(

@@ -14,6 +14,7 @@ from einthoven_server.database import Connection
 from einthoven_server.errors import Busy
 from einthoven_server.records.change_store_memory import MemoryChangeStore
 from einthoven_server.records.housekeeping import Housekeeping
+from einthoven_server.records.result_months import month_of, part_name
 from einthoven_server.serve import parts_of
 
 
@@ -31,7 +32,7 @@ async def test_tombstones_that_all_have_read_go_and_expired_nonces_with_them(
     await device.exchange(deletions=(gone,), capabilities=Capability.FEED)
     assert await count(connection, "tombstone", site.tenant) == 1
     async with parts_of(data_folder, database_url, clock, site.tenant) as parts:
-        house = Housekeeping(parts.changes, parts.identities, clock)
+        house = Housekeeping(parts.changes, parts.identities, clock, months=parts.months)
         for _ in range(2):  # what an exchange brings is read when the next one says so
             await device.exchange(capabilities=Capability.FEED)
         assert await house.round() == 1
@@ -43,6 +44,8 @@ async def test_tombstones_that_all_have_read_go_and_expired_nonces_with_them(
         clock.offset_ms += 2 * limits.SIGNATURE_AGE_MAX_MS
         await house.round()
         assert await count(connection, "request_nonce", site.tenant) == 0
+        part = part_name(month_of(clock.now_ms()) + limits.RESULT_MONTHS_AHEAD)
+        assert await connection.fetchval("SELECT relispartition FROM pg_class WHERE relname = $1", part)
 
 
 class Away(MemoryChangeStore):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.einthoven_server.site import STARTED_AT_MS, result_row
 
 from einthoven_protocol import digests, hlc
-from einthoven_protocol.codec import encode_result_row
+from einthoven_protocol.canonical import decode_result_row, encode_result_row
 from einthoven_protocol.messages import (
     AnnotationRow,
     BucketKind,
@@ -20,16 +23,20 @@ from einthoven_protocol.messages import (
     Register,
     RejectReason,
     ResultId,
+    RowKind,
+    Tombstone,
     VerdictCode,
 )
+from einthoven_protocol.packed_results import RESULT_FIELDS
+from einthoven_server import limits
 from einthoven_server.audit.chain import Event
 from einthoven_server.envelope import PatientKey
 from einthoven_server.errors import Conflict
 from einthoven_server.identity.callers import Device
 from einthoven_server.records.books import Books
 from einthoven_server.records.change_store import Held, Patient
-from einthoven_server.records.changes import Annotate, Push, PushedRow, rows_of
-from einthoven_server.records.ledger import Ledger, Settled, row_fault
+from einthoven_server.records.changes import Annotate, Delete, Push, PushedRow, PushedRows, rows_of
+from einthoven_server.records.ledger import Ledger, Settled, row_fault, row_faults
 
 NOW_MS = STARTED_AT_MS + 10**9
 EVENT = Event(0, "", "", "", "")
@@ -56,18 +63,18 @@ def digest_of(ledger: Ledger) -> Digest:
 
 def pushed(counter: int, variant: int = 0, fault: RejectReason = RejectReason.NONE) -> PushedRow:
     row = result_row(counter, usable_s=variant)
-    return PushedRow(row, encode_result_row(row), digests.result_sum(SYNC_KEY, 3, 1, row), fault)
+    return PushedRow(counter, encode_result_row(row), digests.result_sum(SYNC_KEY, 3, 1, row), fault)
 
 
 def push(*rows: PushedRow, cursor: Cursor | None = None, annotations: tuple[AnnotationRow, ...] = ()) -> Push:
     request = ExchangeRequest(
         device_alias=3,
         epoch=1,
-        results=tuple(one.row for one in rows),
+        results=tuple(decode_result_row(one.canonical) for one in rows),
         annotations=annotations,
         cursor=cursor or Cursor(1, 0),
     )
-    return Push(DEVICE, request, rows, "nonce", 0, EVENT, NOW_MS)
+    return Push(DEVICE, request, PushedRows.of(rows), "nonce", 0, EVENT, NOW_MS)
 
 
 FAULTS = st.sampled_from(
@@ -98,9 +105,9 @@ def test_any_order_of_pushes_keeps_the_invariants(pushes: list[tuple[int, list[t
             continue
         verdicts = {verdict.counter: verdict for verdict in outcome.verdicts}
         assert list(verdicts) == sorted(verdicts)
-        assert outcome.acknowledged == rows[-1].row.counter
+        assert outcome.acknowledged == rows[-1].counter
         for one in rows:
-            counter = one.row.counter
+            counter = one.counter
             verdict = verdicts.get(counter)
             if verdict is None:  # accepted: new, faultless, and never before
                 assert counter > settled_up_to
@@ -110,13 +117,14 @@ def test_any_order_of_pushes_keeps_the_invariants(pushes: list[tuple[int, list[t
                 assert accepted[counter].share == one.share
             elif counter in accepted:
                 assert accepted[counter].share != one.share
-        settled_up_to = max(settled_up_to, rows[-1].row.counter)
+        settled_up_to = max(settled_up_to, rows[-1].counter)
     expected = digests.EMPTY
     for one in accepted.values():
         expected = digests.add(expected, one.share)
     assert digest_of(ledger) == expected
-    assert [new.result.counter for new in ledger.books.written.results] == list(accepted)
-    assert [new.commit_seq for new in ledger.books.written.results] == list(range(1, len(accepted) + 1))
+    written = ledger.books.written.results
+    assert [counter for new in written for counter in new.rows.counters] == list(accepted)
+    assert [seq for new in written for seq in new.seqs] == list(range(1, len(accepted) + 1))
     kept = {new.result.counter for new in ledger.books.written.quarantined}
     assert not kept & set(accepted)
 
@@ -181,3 +189,54 @@ def test_a_row_is_checked_by_itself() -> None:
 
 def test_rows_of_a_batch_are_counted() -> None:
     assert rows_of([push(pushed(1), pushed(2), annotations=(note("A", 1),)), annotate()]) == 4
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), st.sampled_from([-1, 0, 1, 2])), min_size=1, max_size=9)
+)
+def test_many_rows_have_the_faults_of_each(kinds: list[tuple[int, int, int]]) -> None:
+    latest_ms = NOW_MS + limits.RESULT_AHEAD_MAX_MS
+    rows = [
+        result_row(place + 1, tier=tier, reason=reason, started_at_ms=latest_ms + ahead)
+        for place, (tier, reason, ahead) in enumerate(kinds)
+    ]
+    fields = np.frombuffer(b"".join(map(encode_result_row, rows)), RESULT_FIELDS)
+    assert row_faults(fields, NOW_MS) == [row_fault(row, NOW_MS) for row in rows]
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_result_that_came_in_the_same_batch_can_go_again(again: bool) -> None:
+    ledger = fresh_ledger()
+    rows = [pushed(counter) for counter in (1, 2, 3)]
+    ledger.settle(push(*rows))
+    if again:  # also after another push of the same made the ledger look at each row
+        assert [one.code for one in _settled(ledger, push(*rows)).verdicts] == [VerdictCode.DUPLICATE] * 3
+    gone = Tombstone(RowKind.RESULT, 3, 1, 2)
+    key = DEVICE.patient_key
+    assert ledger.delete(Delete("p", key, (gone, gone), EVENT, NOW_MS)) == (gone,)
+    written = ledger.books.written
+    assert [(list(new.rows.counters), list(new.seqs)) for new in written.results] == [([1, 3], [1, 3])]
+    assert written.gone_results == {ResultId(3, 1, 2)}
+    assert digest_of(ledger) == digests.add_all(digests.EMPTY, [rows[0].share, rows[2].share])
+    verdicts = _settled(ledger, push(*rows)).verdicts
+    assert [(one.code, one.reason) for one in verdicts] == [
+        (VerdictCode.DUPLICATE, RejectReason.NONE),
+        (VerdictCode.REJECTED, RejectReason.DELETED),
+        (VerdictCode.DUPLICATE, RejectReason.NONE),
+    ]
+
+
+def test_an_alert_that_went_ahead_is_a_duplicate_in_its_turn_in_the_same_batch() -> None:
+    ledger = fresh_ledger()
+    ahead = push()
+    ahead = replace(ahead, alerts=PushedRows.of([pushed(3)]))
+    assert _settled(ledger, ahead) == Settled(0)
+    verdicts = _settled(ledger, push(*(pushed(counter) for counter in (1, 2, 3, 4)))).verdicts
+    assert [(one.counter, one.code) for one in verdicts] == [(3, VerdictCode.DUPLICATE)]
+    assert [seq for new in ledger.books.written.results for seq in new.seqs] == [1, 2, 3, 4]
+
+
+def _settled(ledger: Ledger, change: Push) -> Settled:
+    outcome = ledger.settle(change)
+    assert isinstance(outcome, Settled)
+    return outcome

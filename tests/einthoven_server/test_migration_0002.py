@@ -52,8 +52,9 @@ def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
     return [plan, *(node for child in plan.get("Plans", []) for node in nodes(child))]
 
 
-async def test_every_feed_is_an_index_scan(fresh: Database) -> None:
-    await migrate(fresh)
+@pytest.mark.parametrize("partitions", [False, True])
+async def test_every_feed_is_an_index_scan(fresh: Database, *, partitions: bool) -> None:
+    await migrate(fresh, partitions=partitions)
     identity = "0, 't', n % 50 + 1, 1, n"
     patient = "'p' || n % 50"
     for table, columns in {
@@ -66,12 +67,20 @@ async def test_every_feed_is_an_index_scan(fresh: Database) -> None:
     }.items():
         await fresh.fetch(f"INSERT INTO {table} SELECT {columns} FROM generate_series(1, 5000) AS n")
         await fresh.fetch(f"ANALYZE {table}")
+    feed, least = (feed_statements.FEED_BY_MONTH, [4_000]) if partitions else (feed_statements.FEED, [])
+    if partitions:  # or its part would be known to be empty, and read whole in no time
+        columns = f"{identity}, {patient}, 'sealed', 1, 'sum', {2**50} + n"
+        await fresh.fetch(f"INSERT INTO result_row SELECT {columns} FROM generate_series(1, 5000) AS n")
+        await fresh.fetch("ANALYZE result_row")
     asked = columns_of([(0, 1, 1, 4_000, "p1")], 5)
-    for query, most in ((feed_statements.FEED, [501] * 6), (feed_statements.OLD_FEED, [501])):
+    for query, most in ((feed, [501] * 6 + least), (feed_statements.OLD_FEED, [501])):
         explained = await fresh.fetch(f"EXPLAIN (FORMAT JSON) {query}", 0, "t", *asked, *most)
         found = nodes(json.loads(explained[0][0])[0]["Plan"])
         scans = [node for node in found if "Relation Name" in node or "Index Name" in node]
         assert len(scans) >= len(most)
+        assert {"result_row_first", "result_row_other"} <= {scan["Relation Name"] for scan in scans} or not (
+            partitions and query is feed
+        )
         for scan in scans:
             if scan["Node Type"] in {"Index Scan", "Index Only Scan"}:
                 assert scan["Index Name"] == f"{scan['Relation Name']}_feed"

@@ -101,6 +101,24 @@ def test_one_left_over_is_stopped_before_the_next(folder: Path) -> None:
     first.__exit__(None, None, None)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("hung", ["checkpointer", "postmaster"])
+def test_one_left_over_that_does_not_stop_is_stopped_at_once(folder: Path, hung: str) -> None:
+    first = running(folder)
+    url = first.__enter__()  # and never left, as after kill -9 of the server
+    asyncio.run(value(url, "CREATE TABLE IF NOT EXISTS hung AS SELECT 9 AS n"))
+    before = _workers(folder / "postgres")
+    postmaster = int((folder / "postgres" / "postmaster.pid").read_text().splitlines()[0])
+    commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in before}
+    stuck = postmaster if hung == "postmaster" else next(pid for pid in before if b"checkpointer" in commands[pid])
+    os.kill(stuck, signal.SIGSTOP)
+    with running(folder) as again:
+        assert not before & _workers(folder / "postgres")
+        assert asyncio.run(value(again, "SELECT n FROM hung")) == 9
+    first.__exit__(None, None, None)
+
+
 def test_a_pid_file_whose_number_belongs_to_another_program_is_no_obstacle(folder: Path) -> None:
     pid_file = folder / "postgres" / "postmaster.pid"
     pid_file.write_text(f"{os.getppid()}\n{folder}/postgres\n0\n5432\n/tmp/elsewhere\n\n0 0\nready\n")

@@ -69,6 +69,17 @@ async def device(site: Site) -> Device:
     return device
 
 
+async def test_answers_to_devices_carry_no_header_that_they_do_not_need(device: Device) -> None:
+    needed = {"Content-Type", "Content-Length", "Date"}
+    assert (await device.repair(asked(device))).headers.keys() == needed
+    got = await device.post(device.request())
+    assert (got.status, got.headers.keys()) == (200, needed)
+    refused = await device.repair(asked(device, kind=9))
+    assert refused.status == 400
+    assert refused.headers["Server"] == "einthoven"
+    assert refused.headers["X-Content-Type-Options"] == "nosniff"
+
+
 async def test_equal_buckets_have_no_difference(device: Device) -> None:
     response = await answer(device, asked(device, result_shares(device, device.rows(1, 20))))
     assert (response.decoded, response.differences, response.absent, response.results) == (1, 0, (), ())

@@ -26,7 +26,7 @@ from einthoven_server.errors import Busy, Malformed
 from einthoven_server.identity.callers import Device
 from einthoven_server.records.change_store import Snapshot
 from einthoven_server.records.change_store_memory import MemoryChangeStore
-from einthoven_server.records.changes import Push
+from einthoven_server.records.changes import Push, PushedRows
 from einthoven_server.records.writer import Writer
 from einthoven_server.sync.pushed_rows import given_rows
 from einthoven_server.sync.repair_service import RepairService
@@ -95,8 +95,8 @@ def giving(count: int) -> RepairRequest:
 async def test_much_is_taken_and_compared_in_threads_and_comes_to_the_same(store: SlowStore, writer: Writer) -> None:
     service = RepairService(store, writer, ManualClock())
     count, sender = limits.THREAD_MIN_ROWS + 1, device(store)
-    pushed = tuple(row for _, row in given_rows(store, sender, giving(count), 2**47 - 1))
-    request = ExchangeRequest(device_alias=1, epoch=1, results=tuple(row.row for row in pushed))
+    pushed = PushedRows.of(row for _, row in given_rows(store, sender, giving(count), 2**47 - 1))
+    request = ExchangeRequest(device_alias=1, epoch=1, results=tuple(one.row for one in giving(count).given))
     await writer.push(Push(sender, request, pushed, "nonce", 2**50, EVENT, 2**47 - 1))
     response = await service.repair(sender, giving(count), EVENT)
     assert response.verdicts == (VerdictCode.DUPLICATE,) * count

@@ -20,7 +20,7 @@ from einthoven_server.identity.store import IdentityStore
 from einthoven_server.key_service_file import FileKeyService
 from einthoven_server.patient_keys import PatientKeys
 from einthoven_server.records.change_store_postgres import PostgresChangeStore
-from einthoven_server.records.changes import Push
+from einthoven_server.records.changes import NO_ROWS, Push
 from einthoven_server.records.writer import Writer
 
 
@@ -43,7 +43,7 @@ async def device(site: Site, database: Database, scope: Scope, data_folder: Path
 
 def push(device: Device, nonce: str, actor: str = "device") -> Push:
     request = ExchangeRequest(device_alias=device.alias, epoch=1, cursor=Cursor(0, 0))
-    return Push(device, request, (), nonce, 2**50, Event(0, actor, "x", "", "allowed"), 0)
+    return Push(device, request, NO_ROWS, nonce, 2**50, Event(0, actor, "x", "", "allowed"), 0)
 
 
 async def test_a_full_queue_refuses_and_says_when_to_come_back(

@@ -15,7 +15,7 @@ from einthoven_server.envelope import PatientKey
 from einthoven_server.errors import Busy
 from einthoven_server.identity.callers import Device
 from einthoven_server.records.change_store_memory import MemoryChangeStore
-from einthoven_server.records.changes import Push, WriteNote
+from einthoven_server.records.changes import NO_ROWS, Push, WriteNote
 from einthoven_server.records.commits import Committed
 from einthoven_server.records.writer import Writer
 
@@ -44,7 +44,7 @@ def device(store: MemoryChangeStore, alias: int, tenant: str = "t") -> Device:
 
 def push(sender: Device, nonce: str) -> Push:
     request = ExchangeRequest(device_alias=sender.alias, epoch=1, cursor=Cursor(0, 0))
-    return Push(sender, request, (), nonce, 2**50, EVENT, 0)
+    return Push(sender, request, NO_ROWS, nonce, 2**50, EVENT, 0)
 
 
 async def put(writer: Writer, sender: Device, count: int) -> list[asyncio.Task[object]]:

@@ -8,6 +8,7 @@ Exit status: 0 all held, 1 something did not, 2 wrong use, 130 stopped.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 import time
@@ -19,6 +20,7 @@ import msgspec
 
 from einthoven_bench.simulation.drawing import draw_history
 from einthoven_bench.simulation.history import History
+from einthoven_bench.simulation.occurring import NAMES
 from einthoven_bench.simulation.running import Outcome, run_history, run_seeds
 from einthoven_bench.simulation.shrinking import shrink
 
@@ -86,13 +88,15 @@ def _verdict(outcome: Outcome) -> str:
 
 
 class _Progress(msgspec.Struct):
-    """How far a run got."""
+    """How far a run got; all but ``seconds`` follows from the seeds and the code alone."""
 
     first: int
     next: int
     syncs: int = 0
     seconds: float = 0.0
     failures: dict[int, list[str]] = {}  # msgspec copies it
+    histories_with: dict[str, int] = {}
+    outcomes_sha256: str = ""
 
 
 def _run(first: int, last: int, options: argparse.Namespace) -> int:
@@ -103,6 +107,11 @@ def _run(first: int, last: int, options: argparse.Namespace) -> int:
         for outcome in outcomes:
             progress.next = outcome.seed + 1
             progress.syncs += outcome.syncs
+            # One outcome after the other, so that a run that was resumed ends with the same.
+            chained = f"{progress.outcomes_sha256} {outcome!r}".encode()
+            progress.outcomes_sha256 = hashlib.sha256(chained).hexdigest()
+            for name in outcome.seen:
+                progress.histories_with[name] = progress.histories_with.get(name, 0) + 1
             if outcome.problems:
                 progress.failures[outcome.seed] = list(outcome.problems)
                 sys.stderr.write(f"seed {outcome.seed}: {outcome.problems[0]}\n")
@@ -133,6 +142,8 @@ def _report(progress: _Progress, first: int, last: int, *, as_json: bool) -> Non
         "seconds": round(progress.seconds, 1),
         "seeds_per_s": round(seeds / progress.seconds, 1) if progress.seconds else None,
         "failed": len(progress.failures),
+        "outcomes_sha256": progress.outcomes_sha256,
+        "histories_with": {name: progress.histories_with.get(name, 0) for name in NAMES},
         "failures": {str(seed): problems for seed, problems in list(progress.failures.items())[:_SHOWN_MAX]},
     }
     if as_json:
@@ -142,6 +153,8 @@ def _report(progress: _Progress, first: int, last: int, *, as_json: bool) -> Non
         f"{seeds} histories (seeds {first} to {last - 1}), {progress.syncs} syncs, {progress.seconds:.0f} s: "
         f"{len(progress.failures)} failed\n"
     )
+    for name, histories in document["histories_with"].items():
+        sys.stdout.write(f"  {histories:>7} with {name}\n")
     for seed, problems in list(progress.failures.items())[:_SHOWN_MAX]:
         sys.stdout.write(f"  seed {seed}: {problems[0]}\n")
     if progress.failures:

@@ -97,9 +97,11 @@ class CipherDisk:
     Args:
         folder: An empty one.
         clock: The device's.
+        rng: Numbers of new epochs.
     """
 
-    def __init__(self, folder: Path, clock: Clock) -> None:
+    def __init__(self, folder: Path, clock: Clock, rng: Random) -> None:
+        self._draw = rng.randrange
         self._now, self._backup = folder / "now", folder / "backup"
         self._clock = clock
         self._key = StaticKeyProvider(secrets.token_bytes(32))
@@ -110,7 +112,9 @@ class CipherDisk:
         from einthoven.store_sqlcipher import SqlCipherStore  # noqa: PLC0415  # most histories need none
 
         self.close()
-        self._store = SqlCipherStore.open(self._now / "store.db", self._key, clock=self._clock, core_dumps=True)
+        self._store = SqlCipherStore.open(
+            self._now / "store.db", self._key, clock=self._clock, core_dumps=True, draw=self._draw
+        )
         return self._store
 
     def back_up(self) -> None:

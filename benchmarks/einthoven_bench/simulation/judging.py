@@ -12,9 +12,8 @@ Of all devices that are left, and of the server, once nothing changes any more:
     J8. Buckets are compared only where something was lost or turned back, or where old and new versions met: an
         exchange alone makes digests equal.
 
-A row may be there twice (against J3) only if its device was enrolled anew in between (it then stands under both
-aliases), or was turned back more than once: to a state in which it had not yet heard that its row had been taken
-under another name.
+A row may be there twice (against J3) only if its device was enrolled anew in between: it then stands under both
+aliases.
 
 It deliberately changes nothing.
 """
@@ -82,13 +81,12 @@ def _judge_server(world: World, held: Holdings) -> Iterator[str]:
     for name in sorted(held.digests.keys() | held.computed.keys()):
         if held.digests.get(name) != held.computed.get(name):
             yield f"J1: the server's digest of bucket {name} is not that of its rows"
-    doublers = {alias for device in world.devices if device.restored > 1 for alias in device.aliases}
     for (alias, serial), count in Counter(held.serials()).items():
-        if count > 1 and alias not in doublers:
+        if count > 1:
             yield f"J3: result {serial} is there {count} times, of device {alias}"
     notes = Counter((note.device_alias, note_serial(note)) for note in held.notes.values())
-    for (alias, serial), count in notes.items():
-        if count > 1 and alias not in doublers:
+    for (_, serial), count in notes.items():
+        if count > 1:
             yield f"J3: note {serial} is there {count} times"
     for target, author in held.annotations:
         if target in world.truth.deleted_targets and target not in held.results and not world.truth.forks:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
-from functools import lru_cache
 from random import Random
 from typing import Any, Final
 
@@ -23,7 +22,9 @@ from einthoven.identity import Identity
 from einthoven.ports import Clock
 from einthoven.result_rows import to_row
 from einthoven_bench.simulation.history import Faults
+from einthoven_bench.simulation.occurring import Occurred, in_exchange
 from einthoven_bench.simulation.processes import Process
+from einthoven_bench.simulation.reading import decode_request
 from einthoven_bench.simulation.server import EXCHANGE_PATH, Envelope, ServerGone, SimulatedServer
 from einthoven_bench.simulation.truth import Truth
 from einthoven_bench.simulation.versions import first_version_request, first_version_response
@@ -86,6 +87,7 @@ class SimulatedTransport:
             raise AssertionError("an app of the first version asks for what it does not know")
         else:
             self._truth.repairs += 1
+            self._truth.seen.add(Occurred.COMPARED)
         try:
             answer = await self._send(path, body)
         finally:
@@ -101,6 +103,7 @@ class SimulatedTransport:
         """Hear what the app's store took over."""
         if name == "apply_exchange":
             request, response = args
+            self._truth.seen |= in_exchange(request, response)
             self._truth.took_over(request, response, self._head)
 
     def _leaving(self, body: bytes) -> bytes:
@@ -111,6 +114,8 @@ class SimulatedTransport:
 
     def _look_at_the_lane(self, request: ExchangeRequest) -> None:
         """What may go ahead, goes: once the server said that it takes it, and where nothing is missing before it."""
+        if self._truth.urgent <= self._truth.ahead:
+            return  # there is nothing that could be left behind
         store = self._process.behind
         state = store.sync_state()
         if request.epoch != state.epoch or not state.capabilities & Capability.FEED:
@@ -139,25 +144,32 @@ class SimulatedTransport:
             self._identity.device_id, path, body, f"nonce {self._truth.next_request():016d}", self._clock.now_ms()
         )
         if "late" in struck:
+            self._truth.seen.add(Occurred.LATE)
             self._spawn(self._later(envelope._replace(nonce=f"late {envelope.nonce}"), late_s))
         if "doubled" in struck:
+            self._truth.seen.add(Occurred.DOUBLED)
             self._spawn(self._later(envelope, ways[2]))
         await asyncio.sleep(ways[0])
         if "request_lost" in struck:
+            self._truth.seen.add(Occurred.REQUEST_LOST)
             await asyncio.sleep(TIMEOUT_S)
             raise _unreachable()
         if "busy" in struck:
+            self._truth.seen.add(Occurred.BUSY)
             raise ServerBusy("the server is busy (HTTP 503)", "try again in 5 s", 5.0)
         if "corrupted" in struck and of_request:
+            self._truth.seen.add(Occurred.CORRUPTED)
             _shown(decode_request, _flipped(body, place, bit))
             raise ServerRejected("the server refused the request (HTTP 401)", "update the app, or tell your clinic")
         answer = await self._answered(envelope)
         self._head = await self._server.position()
         await asyncio.sleep(ways[1])
         if "answer_lost" in struck:
+            self._truth.seen.add(Occurred.ANSWER_LOST)
             await asyncio.sleep(TIMEOUT_S)
             raise _unreachable()
         if "corrupted" in struck:
+            self._truth.seen.add(Occurred.CORRUPTED)
             _shown(codec.decode_response, _flipped(answer, place, bit))
             raise _unreachable()
         return answer
@@ -176,12 +188,6 @@ class SimulatedTransport:
             await self._server.post(envelope)
         except (ServerGone, RequestRefused):
             return
-
-
-@lru_cache(maxsize=256)
-def decode_request(body: bytes) -> ExchangeRequest:
-    """A request's message; one that arrives again is not read again."""
-    return codec.decode_request(body)
 
 
 def _as_device_sees(refusal: RequestRefused) -> TransportError:

@@ -13,6 +13,7 @@ import tempfile
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -36,11 +37,13 @@ class Outcome(NamedTuple):
         seed: Its seed.
         problems: What did not hold; none if all did.
         syncs: How many syncs there were.
+        seen: What it contained (``occurring.NAMES``), sorted.
     """
 
     seed: int
     problems: tuple[str, ...]
     syncs: int
+    seen: tuple[str, ...] = ()
 
 
 def run_history(history: History, planted: Planted = NOTHING_PLANTED, trace: list[str] | None = None) -> Outcome:
@@ -48,6 +51,7 @@ def run_history(history: History, planted: Planted = NOTHING_PLANTED, trace: lis
     loop = VirtualLoop()
     problems: list[str] = []
     syncs = 0
+    seen: set[str] = set()
 
     async def whole(folder: Path) -> None:
         nonlocal syncs
@@ -58,10 +62,11 @@ def run_history(history: History, planted: Planted = NOTHING_PLANTED, trace: lis
             problems.extend(await judge(world))
         finally:
             syncs = world.syncs
+            seen.update(world.truth.seen)
             await world.end()
 
     try:
-        with tempfile.TemporaryDirectory(prefix="einthoven-simulation-") as folder:
+        with _folder(history) as folder:
             loop.run_until_complete(whole(Path(folder)))
     except Failed as failure:
         problems.append(str(failure))
@@ -72,7 +77,14 @@ def run_history(history: History, planted: Planted = NOTHING_PLANTED, trace: lis
             trace.extend(traceback.format_exception(error))
     finally:
         loop.close()
-    return Outcome(history.seed, tuple(problems), syncs)
+    return Outcome(history.seed, tuple(problems), syncs, tuple(sorted(seen)))
+
+
+def _folder(history: History) -> AbstractContextManager[str]:
+    """Where encrypted stores lie; a disk is not asked for one where there are none."""
+    if any(device.encrypted for device in history.devices):
+        return tempfile.TemporaryDirectory(prefix="einthoven-simulation-")
+    return nullcontext("no store lies here")
 
 
 def run_seed(seed: int, planted: Planted = NOTHING_PLANTED) -> Outcome:

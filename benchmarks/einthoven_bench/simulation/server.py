@@ -19,6 +19,8 @@ import msgspec
 
 from einthoven_bench.simulation.authority import authority
 from einthoven_bench.simulation.mortal import MortalStore, ServerKilled
+from einthoven_bench.simulation.occurring import Occurred
+from einthoven_bench.simulation.reading import decode_request
 from einthoven_bench.simulation.registry import TENANT, Registry
 from einthoven_bench.simulation.versions import first_version_request, first_version_response
 from einthoven_bench.simulation.virtual_time import VirtualLoop
@@ -76,6 +78,7 @@ class SimulatedServer:
         push_max: Results of one push that it asks for; 0 for no limit.
         page_rows: Rows of one answer; 0 for as many as fit.
         wrap: Puts something between the service and its change store: a bug that is planted.
+        seen: Told what befalls it (``occurring``).
     """
 
     def __init__(
@@ -88,6 +91,7 @@ class SimulatedServer:
         push_max: int,
         page_rows: int,
         wrap: Callable[[ChangeStore], ChangeStore],
+        seen: set[str],
     ) -> None:
         self._loop = loop
         self.old = old
@@ -95,6 +99,7 @@ class SimulatedServer:
         self._push_max = push_max
         self._page_rows = page_rows
         self._wrap = wrap
+        self._seen = seen
         self.changes = MemoryChangeStore()
         self.registry = Registry(self.changes, seed)
         self._lives: list[asyncio.Task[None]] = []
@@ -126,12 +131,13 @@ class SimulatedServer:
         self._store.dead = True
         self._die()
         lost, kept = self.changes.saved().head, self._replica.head
+        self._seen |= {Occurred.FAILED_OVER} | ({Occurred.COMMITS_LOST} if lost != kept else set())
         self.changes.fork_history(self._replica)
         return Cursor(lost.shard_epoch, kept.commit_seq)
 
     def _start(self) -> None:
         self._down_ms = 0
-        self._store = MortalStore(self._wrap(self.changes), self._die, self._page_rows)
+        self._store = MortalStore(self._wrap(self.changes), self._killed, self._page_rows)
         self._writer = Writer(self._store, self)
         self._service = SyncService(self._store, self._writer, self)
         self._stopped = asyncio.Event()
@@ -143,6 +149,10 @@ class SimulatedServer:
                 await stopped.wait()
         except ServerKilled:
             pass
+
+    def _killed(self) -> None:
+        self._seen.add(Occurred.SERVER_KILLED)
+        self._die()
 
     def _die(self) -> None:
         for call in self._calls:
@@ -210,7 +220,7 @@ class SimulatedServer:
         return await self._repair(device, envelope, event)
 
     async def _exchange(self, device: Device, envelope: Envelope, event: Event) -> bytes:
-        request = codec.decode_request(envelope.body)
+        request = decode_request(envelope.body)
         if self.old:
             request = first_version_request(request)
         nonce = Nonce(envelope.nonce, envelope.signed_at_ms + limits.SIGNATURE_AGE_MAX_MS)
@@ -257,7 +267,8 @@ class SimulatedServer:
         Raises:
             ServerGone: It died of it.
         """
-        await self._call(self._store.collect_tombstones(self.now_ms()))
+        if await self._call(self._store.collect_tombstones(self.now_ms())):
+            self._seen.add(Occurred.COLLECTED)
 
     # ---- what it holds ----
 

@@ -17,6 +17,7 @@ from einthoven import annotating, noting
 from einthoven.errors import InputError, StoreError
 from einthoven_bench.simulation import history as h
 from einthoven_bench.simulation.content import RHYTHMS, comment_text, make_result, note_text
+from einthoven_bench.simulation.occurring import Occurred, in_step
 from einthoven_bench.simulation.participants import Participant
 from einthoven_bench.simulation.processes import Killed
 from einthoven_bench.simulation.server import ServerGone
@@ -166,6 +167,10 @@ class Steps:
         if device.disk.restore(noticed=step.noticed, at_ms=device.clock.now_ms()):
             device.life += 1
             device.restored += 1
+            seen = self._world.truth.seen
+            seen.add(Occurred.RESTORED_NOTICED if step.noticed else Occurred.RESTORED_UNNOTICED)
+            if device.restored > 1:
+                seen.add(Occurred.RESTORED_AGAIN)
         self._world.name_again(device)
 
     @do.register
@@ -180,8 +185,8 @@ class Steps:
 
     @do.register
     async def _(self, step: h.LoseCursor) -> None:
-        if (device := self._device(step.device)) is not None:
-            device.disk.lose_cursor()
+        if (device := self._device(step.device)) is not None and device.disk.lose_cursor():
+            self._world.truth.seen.add(Occurred.CURSOR_LOST)
 
     @do.register
     async def _(self, step: h.EnrolAnew) -> None:
@@ -257,6 +262,7 @@ async def play(world: World) -> None:
         if step.after_ms:
             await asyncio.sleep(step.after_ms / 1000)
         world.say("step", number, step)
+        world.truth.seen |= in_step(step)
         try:
             await steps.do(step)
         except (Killed, InputError, StoreError, RequestRefused, ServerGone) as error:

@@ -87,12 +87,13 @@ class Truth:
         urgent: Serials of urgent results.
         written_notes: By serial, the device that wrote them.
         deleted_targets: Results that somebody had deleted.
-        deleted_serials: Results and notes that may be gone because of it.
+        deleted_serials: Results, notes and comments that may be gone because of it.
         taken_back: Up to when words under a name were deleted.
         ahead: Urgent results that went ahead, or in their turn, with an answer that was taken over.
         not_ahead: Urgent results that stayed behind in a request in which they could have gone ahead.
         repairs: Requests to compare a bucket.
         forks: At each fail-over: the shard epoch before it, and how far the replica had got.
+        seen: What happened at all (``occurring``).
     """
 
     serials: int = 0
@@ -112,6 +113,7 @@ class Truth:
     not_ahead: set[int] = field(default_factory=set)
     repairs: int = 0
     forks: list[Cursor] = field(default_factory=list)
+    seen: set[str] = field(default_factory=set)
 
     def next_serial(self) -> int:
         """One that nothing has yet."""
@@ -173,11 +175,13 @@ class Truth:
         """Somebody deletes these words, and all under that name that are not later, whether or not they were seen."""
         name, until = (row.target, row.author), max(row.rhythm.hlc, row.comment.hlc)
         self.taken_back[name] = max(until, self.taken_back.get(name, 0))
+        # What was said under a former enrolment stands under another name than it was said by.
+        self.deleted_serials.update(comment_serials([row]))
 
     def may_be_gone(self, serial: int) -> bool:
         """Whether somebody had this comment deleted, or its result."""
         words = self.words.get(serial)
-        if words is None:
+        if words is None or serial in self.deleted_serials:
             return serial in self.deleted_serials
         return words.name[0] in self.deleted_targets or words.hlc <= self.taken_back.get(words.name, -1)
 

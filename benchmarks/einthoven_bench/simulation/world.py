@@ -24,6 +24,7 @@ from einthoven_bench.simulation import history as h
 from einthoven_bench.simulation.console import Console
 from einthoven_bench.simulation.devices import CipherDisk, MemoryDisk
 from einthoven_bench.simulation.network import SimulatedTransport
+from einthoven_bench.simulation.occurring import Occurred, in_setup
 from einthoven_bench.simulation.participants import Participant
 from einthoven_bench.simulation.planting import NOTHING_PLANTED, Planted
 from einthoven_bench.simulation.processes import Killed, Process
@@ -58,7 +59,7 @@ class World:
     ) -> None:
         self.history = history
         self.loop = loop
-        self.truth = Truth()
+        self.truth = Truth(seen=in_setup(history))
         self.planted = planted
         self._folder = folder
         self._trace = trace
@@ -71,6 +72,7 @@ class World:
             push_max=history.push_max,
             page_rows=history.page_rows,
             wrap=planted.server,
+            seen=self.truth.seen,
         )
         self.devices = [self._new_device(number, setup) for number, setup in enumerate(history.devices)]
         self.console = Console(self.server, self.truth)
@@ -121,7 +123,7 @@ class World:
     def _new_device(self, number: int, setup: h.DeviceSetup) -> Participant:
         rng = Random(f"einthoven device {self.history.seed} {number}")  # noqa: S311
         clock = DeviceClock(self.loop)
-        disk = CipherDisk(self._folder / str(number), clock) if setup.encrypted else MemoryDisk(clock, rng)
+        disk = CipherDisk(self._folder / str(number), clock, rng) if setup.encrypted else MemoryDisk(clock, rng)
         identity, sync_key = self.server.registry.enrol(setup.patient)
         store = disk.open()
         save_identity(store, identity, sync_key)
@@ -177,6 +179,7 @@ class World:
                 new_session=lambda: rng.randbytes(SESSION_BYTES),
             )
         except (Killed, TransportError, StoreError) as error:
+            self._note_end(error)
             self.say(f"    sync of {device.number} ended: {type(error).__name__}: {error}")
             device.last_error = error
         except SyncError as error:
@@ -186,9 +189,17 @@ class World:
             raise Failed(f"device {device.number}: {type(error).__name__} at {where.name}: {error}") from error
         else:
             device.last_error = None
+            if report.forked:
+                self.truth.seen.add(Occurred.NEW_EPOCH)
             self.say("    sync of", device.number, "done:", report)
         finally:
             process.arm(0, 0)
+
+    def _note_end(self, error: BaseException) -> None:
+        if isinstance(error, Killed):
+            self.truth.seen.add(Occurred.KILLED_IN_SYNC)
+        elif isinstance(error, StoreError):
+            self.truth.seen.add(Occurred.FULL_IN_SYNC)
 
     def name_again(self, device: Participant) -> None:
         """The app starts, and is who its files say it is."""

@@ -5,7 +5,7 @@ It deliberately asks only for what a batch touches: a batch of plain pushes take
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from einthoven_protocol.messages import Cursor, Digest, Owner, ResultId, RowKind, Tombstone
@@ -19,6 +19,7 @@ from einthoven_server.records.change_store import (
     FedRow,
     FeedQuestion,
     Held,
+    IdRun,
     NonceUse,
     Patient,
     Wanted,
@@ -39,17 +40,22 @@ class PostgresBatch:
         scope: Shard and tenant.
         audit: The tenant's audit log.
         owner_keys: Devices' keys.
+        by_month: Whether results lie apart by month.
     """
 
-    def __init__(self, connection: Connection, scope: Scope, audit: AuditLog, owner_keys: OwnerKeys) -> None:
+    def __init__(
+        self, connection: Connection, scope: Scope, audit: AuditLog, owner_keys: OwnerKeys, *, by_month: bool = False
+    ) -> None:
         self._connection = connection
         self._scope = scope
         self._audit = audit
         self._owner_keys = owner_keys
+        self._by_month = by_month
 
     async def head(self) -> Cursor:
         """Lock the shard and say where it stands."""
-        head = await self._connection.fetchrow(statements.HEAD, self._scope.shard)
+        query = statements.HEAD_BY_MONTH if self._by_month else statements.HEAD
+        head = await self._connection.fetchrow(query, self._scope.shard)
         return Cursor(head["shard_epoch"], head["commit_seq"])
 
     async def remember(self, nonces: Sequence[NonceUse], now_ms: int) -> list[bool]:
@@ -68,11 +74,11 @@ class PostgresBatch:
         held = Held()
         if wanted.keys:
             await self._load_patients(wanted, held)
+        runs: Collection[IdRun] = wanted.result_runs
         if wanted.marks:
-            for row in await self._fetch(statements.PROGRESS, *columns_of(wanted.marks, 2)):
-                held.marks[row[0], row[1]], held.note_marks[row[0], row[1]] = row[2], row[3]
-        if wanted.result_runs:
-            await self._load_results(wanted, held)
+            runs = _within(runs, await self._load_marks(wanted, held))
+        if runs:
+            await self._load_results(runs, held)
         if wanted.note_runs:
             await self._load_notes(wanted, held)
         if wanted.annotations or wanted.targets:
@@ -80,6 +86,8 @@ class PostgresBatch:
         if wanted.documents:
             for row in await self._fetch(statements.DOCUMENTS, *columns_of(wanted.documents, 2)):
                 held.documents[row[0], row[1]] = row[2]
+            elsewhere = await self._fetch(statements.NAMED_ELSEWHERE, *columns_of(wanted.documents, 2))
+            held.named_elsewhere = {(row[0], row[1]) for row in elsewhere}
         await self._load_server_notes(wanted, held)
         return held
 
@@ -92,7 +100,7 @@ class PostgresBatch:
         found: list[list[FedRow]] = [[] for _ in asked]
         limits = [most[kind] + 1 for kind in feed_statements.KINDS]
         for query, everything, given in (
-            (feed_statements.FEED, True, limits),
+            (feed_statements.FEED_BY_MONTH if self._by_month else feed_statements.FEED, True, limits),
             (feed_statements.OLD_FEED, False, limits[1:2]),
         ):
             questions = [
@@ -101,7 +109,8 @@ class PostgresBatch:
                 if one.everything is everything
             ]
             if questions:
-                for row in await self._fetch(query, *columns_of(questions, 5), *given):
+                least = [min(one[3] for one in questions)] if query is feed_statements.FEED_BY_MONTH else []
+                for row in await self._fetch(query, *columns_of(questions, 5), *given, *least):
                     found[row["place"]].append(_fed(row))
         return found
 
@@ -127,8 +136,17 @@ class PostgresBatch:
         for row in await self._fetch(statements.DIGESTS, aliases):
             held.digests[row[0], row[1]] = Digest(row[2], int.from_bytes(row[3], "big"))
 
-    async def _load_results(self, wanted: Wanted, held: Held) -> None:
-        runs = columns_of(wanted.result_runs, 4)
+    async def _load_marks(self, wanted: Wanted, held: Held) -> dict[tuple[int, int], int]:
+        """Marks; and by (alias, epoch) up to which counter there can be results at all."""
+        highest = {}
+        for alias, epoch, results, notes, ahead in await self._fetch(statements.PROGRESS, *columns_of(wanted.marks, 2)):
+            if results is not None:
+                held.marks[alias, epoch], held.note_marks[alias, epoch] = results, notes
+            highest[alias, epoch] = max(results or 0, ahead or 0)
+        return highest
+
+    async def _load_results(self, asked: Iterable[IdRun], held: Held) -> None:
+        runs = columns_of(list(asked), 4)
         for row in await self._fetch(statements.STORED_SHARES, *runs):
             held.results[ResultId(row[0], row[1], row[2])] = int.from_bytes(row[3], "big")
         for row in await self._fetch(statements.QUARANTINED, *runs):
@@ -185,6 +203,12 @@ class PostgresBatch:
     async def _fetch(self, query: str, *columns: object) -> Sequence[Any]:
         rows: Sequence[Any] = await self._connection.fetch(query, *self._scope, *columns)
         return rows
+
+
+def _within(runs: Iterable[IdRun], highest: Mapping[tuple[int, int], int]) -> list[IdRun]:
+    """Of runs of results, what can be there: a run of new ones, as most are, is not looked for."""
+    ends = [(run, min(run[3], highest.get(run[:2], run[3]))) for run in runs]
+    return [(alias, epoch, first, end) for (alias, epoch, first, _), end in ends if first <= end]
 
 
 def _fed(row: Row) -> FedRow:

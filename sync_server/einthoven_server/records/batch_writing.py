@@ -6,14 +6,23 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TypeAlias
 
 from einthoven_protocol.limits import SUM_BYTES
 from einthoven_server.database import Connection, Scope
 from einthoven_server.records import sealing, statements
-from einthoven_server.records.change_store import NewAnnotation, NewDocument, NewNote, NewResult, NewSuperseded, Written
+from einthoven_server.records.change_store import (
+    NewAnnotation,
+    NewDocument,
+    NewNote,
+    NewQuarantined,
+    NewResults,
+    NewSuperseded,
+    Written,
+)
 from einthoven_server.records.columns import columns_of
+from einthoven_server.records.result_copy import RESULT_COLUMNS, copied_results
 
 _Execute: TypeAlias = Callable[[str, Sequence[Sequence[object]], int], Awaitable[None]]
 
@@ -55,6 +64,7 @@ async def write(connection: Connection, scope: Scope, written: Written) -> None:
     await execute(statements.PUT_TOMBSTONES, tombstones, 9)
     await execute(statements.PUT_DOCUMENTS, [_document(new) for new in written.documents.values()], 8)
     await execute(statements.PUT_PROGRESS, [(*run, *marks) for run, marks in written.marks.items()], 4)
+    await execute(statements.PUT_AHEAD, _ahead(written), 3)
     digests = [(*place, one.count, _sum(one.total)) for place, one in written.digests.items()]
     await execute(statements.PUT_DIGESTS, digests, 4)
     cursors = [(alias, one.shard_epoch, one.commit_seq) for alias, one in written.cursors.items()]
@@ -76,34 +86,32 @@ async def _remove(execute: _Execute, written: Written) -> None:
     await execute(statements.GONE_NOTES, notes, 3)
 
 
-async def _insert_results(connection: Connection, scope: Scope, new: Sequence[NewResult]) -> None:
-    rows = [
-        (
-            scope.shard,
-            scope.tenant,
-            one.result.device_alias,
-            one.result.epoch,
-            one.result.counter,
-            one.device.patient_id,
-            one.pushed.stored,
-            one.device.patient_key.version,
-            _sum(one.pushed.share),
-            one.commit_seq,
-        )
-        for one in new
-    ]
-    await connection.copy_records_to_table("result_row", records=rows, columns=statements.RESULT_COLUMNS)
+async def _insert_results(connection: Connection, scope: Scope, new: Sequence[NewResults]) -> None:
+    async def parts() -> AsyncIterator[bytes]:
+        for part in copied_results(scope, new):
+            yield part
+
+    await connection.copy_to_table("result_row", source=parts(), columns=RESULT_COLUMNS, format="binary")
+
+
+def _ahead(written: Written) -> list[tuple[int, int, int]]:
+    """Up to where results were stored in each epoch of a device, if not up to a mark that is written with them."""
+    highest: dict[tuple[int, int], int] = {}
+    for new in written.results:
+        run = (new.device.alias, new.epoch)
+        highest[run] = max(highest.get(run, 0), *new.rows.counters)
+    return [(*run, top) for run, top in highest.items() if top > written.marks.get(run, (0, 0))[0]]
 
 
 def _sum(value: int) -> bytes:
     return value.to_bytes(SUM_BYTES, "big")
 
 
-def _quarantined(new: NewResult, received_at_ms: int) -> tuple[object, ...]:
-    result, key, pushed = new.result, new.device.patient_key, new.pushed
-    sealed = sealing.seal_result(key, sealing.QUARANTINE, result, pushed.canonical)
+def _quarantined(new: NewQuarantined, received_at_ms: int) -> tuple[object, ...]:
+    result, key = new.result, new.device.patient_key
+    sealed = sealing.seal_result(key, sealing.QUARANTINE, result, new.canonical)
     identity = (result.device_alias, result.epoch, result.counter)
-    return (*identity, key.patient, sealed, key.version, int(pushed.fault), received_at_ms)
+    return (*identity, key.patient, sealed, key.version, int(new.fault), received_at_ms)
 
 
 def _annotation(new: NewAnnotation) -> tuple[object, ...]:

@@ -16,15 +16,18 @@ from typing import TypeAlias
 
 from einthoven_protocol import digests
 from einthoven_protocol.limits import SUM_BYTES
-from einthoven_protocol.messages import BucketKind, Digest, NoteRow, Tombstone
+from einthoven_protocol.messages import BucketKind, Digest, NoteRow, ResultId, RowKind, Tombstone
+from einthoven_server.identity.callers import Device
 from einthoven_server.records.change_store import (
     SERVER_ALIAS,
     SERVER_WORDS,
     Held,
+    NewResults,
     NewTombstone,
     Patient,
     Written,
 )
+from einthoven_server.records.changes import PushedRows
 
 _MODULUS = 1 << (8 * SUM_BYTES)
 _NOBODY = Patient((), 0)
@@ -46,6 +49,7 @@ class Books:
         last_hlc: Last hybrid logical time this writer gave.
         held: What was loaded, kept up to date.
         written: What is to be written.
+        singled: (alias, epoch) of results that are not all new: some are held, put aside or deleted one by one.
     """
 
     shard_epoch: int
@@ -53,6 +57,12 @@ class Books:
     last_hlc: int
     held: Held = field(default_factory=Held)
     written: Written = field(default_factory=Written)
+    singled: set[tuple[int, int]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        held = self.held
+        self.singled = {(one.device_alias, one.epoch) for one in (*held.results, *held.quarantined)}
+        self.singled |= {(row.device_alias, row.epoch) for row in held.tombstones if row.kind == RowKind.RESULT}
 
     def next_seq(self) -> int:
         """The next commit sequence."""
@@ -76,6 +86,54 @@ class Books:
         """Put one row for another."""
         before = self.digest(alias, kind)
         self._put(alias, kind, Digest(before.count, (before.total - old + new) % _MODULUS))
+
+    def stored_share(self, result: ResultId) -> int | None:
+        """The share of a stored result, ``None`` if it is not there."""
+        share = self.held.results.get(result)
+        if share is None:
+            for first, shares in self.held.runs.get((result.device_alias, result.epoch), ()):
+                if 0 <= result.counter - first < len(shares):
+                    return shares[result.counter - first]
+        return share
+
+    def take_results(self, device: Device, epoch: int, rows: PushedRows, *, whole: bool = False) -> None:
+        """Take accepted rows of a device in.
+
+        Args:
+            device: Whose they are.
+            epoch: Of which epoch.
+            rows: The rows; one sum for all, because there are thousands.
+            whole: Whether their counters follow each other.
+        """
+        if not rows:
+            return
+        run, seqs = (device.alias, epoch), range(self.commit_seq + 1, self.commit_seq + 1 + len(rows))
+        if whole:
+            self.held.runs.setdefault(run, []).append((rows.counters[0], rows.shares))
+        else:
+            self.singled.add(run)
+            for counter, share in zip(rows.counters, rows.shares, strict=True):
+                self.held.results[ResultId(*run, counter)] = share
+        self.written.results.append(NewResults(device, epoch, rows, seqs))
+        self.commit_seq = seqs[-1]
+        self.add(device.alias, BucketKind.RECORDS, sum(rows.shares), len(rows))
+
+    def drop_result(self, result: ResultId, share: int) -> None:
+        """Take a stored result out, whether it was there before or came in this batch."""
+        run = (result.device_alias, result.epoch)
+        self.singled.add(run)
+        for first, shares in self.held.runs.pop(run, ()):
+            for counter, one in enumerate(shares, first):
+                self.held.results[ResultId(*run, counter)] = one
+        del self.held.results[result]
+        self.written.results = [
+            new.chosen([counter != result.counter for counter in new.rows.counters])
+            if (new.device.alias, new.epoch) == run
+            else new
+            for new in self.written.results
+        ]
+        self.written.gone_results.add(result)
+        self.remove(result.device_alias, BucketKind.RECORDS, share)
 
     def sync_key(self, patient_id: str, alias: int) -> bytes | None:
         """The key of a device's rows, if the device is this patient's."""

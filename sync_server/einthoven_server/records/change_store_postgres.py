@@ -6,6 +6,8 @@ Invariants:
     1. The shard's head is locked first, so that sequences are visible in order; the audit's head is locked last.
     2. Every row of a patient lies sealed under the patient's key, bound to its place.
     3. 40001 and 40P01 are retried (``database``).
+    4. An identity is used once: within a month by the primary key; across months because what a batch touches was
+       looked up in all of them under the head's lock.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ from einthoven_server import limits
 from einthoven_server.audit.log import AuditLog
 from einthoven_server.database import Connection, Database, Row, Scope
 from einthoven_server.envelope import PatientKey
-from einthoven_server.records import feed_statements, sealing, statements
+from einthoven_server.migrations import was_applied
+from einthoven_server.records import feed_statements, result_months, sealing, statements
 from einthoven_server.records.batch_postgres import PostgresBatch
 from einthoven_server.records.change_store import ChangeBatch, FedRow, FeedPage, Snapshot
 from einthoven_server.records.owner_keys import OwnerKeys
@@ -50,6 +53,7 @@ class PostgresChangeStore:
         self._scope = scope
         self._audit = audit
         self._owner_keys = OwnerKeys()
+        self._by_month: bool | None = None
 
     def sealed_results(
         self, key: PatientKey, alias: int, epoch: int, counters: Sequence[int], canonical: Sequence[bytes]
@@ -81,9 +85,13 @@ class PostgresChangeStore:
         Raises:
             Busy: The database does not answer, or is contended.
         """
+        if self._by_month is None:
+            self._by_month = await was_applied(self._database, result_months.STEP)
+        by_month = self._by_month
 
         async def run(connection: Connection) -> T:
-            return await work(PostgresBatch(connection, self._scope, self._audit, self._owner_keys))
+            batch = PostgresBatch(connection, self._scope, self._audit, self._owner_keys, by_month=by_month)
+            return await work(batch)
 
         return await self._database.transact(run)
 
@@ -134,13 +142,9 @@ def _id(row: Row) -> ResultId:
     return ResultId(row["device_alias"], row["epoch"], row["counter"])
 
 
-def _results(key: PatientKey, rows: Sequence[Row]) -> tuple[IdentifiedResult, ...]:
-    ids = [_id(row) for row in rows]
-    opened = sealing.open_results(key, ids, [row["row_sealed"] for row in rows])
-    return tuple(
-        IdentifiedResult(device_alias=place.device_alias, epoch=place.epoch, row=row)
-        for place, row in zip(ids, opened, strict=True)
-    )
+def _results(key: PatientKey, rows: Sequence[Row]) -> Sequence[IdentifiedResult]:
+    ids = [(row["device_alias"], row["epoch"], row["counter"]) for row in rows]
+    return sealing.open_results(key, ids, [row["row_sealed"] for row in rows])
 
 
 def _annotation(key: PatientKey, row: Row) -> AnnotationRow:

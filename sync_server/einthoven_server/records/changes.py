@@ -5,8 +5,9 @@ They deliberately hold what was verified already: signatures, seals and permissi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import NamedTuple, TypeAlias
 
 from einthoven_protocol.messages import (
@@ -14,7 +15,6 @@ from einthoven_protocol.messages import (
     ExchangeRequest,
     RejectReason,
     ResultId,
-    ResultRow,
     Tombstone,
 )
 from einthoven_server.audit.chain import Event
@@ -38,18 +38,56 @@ class PushedRow(NamedTuple):
     """A result as it was pushed.
 
     Attributes:
-        row: The row.
+        counter: Its counter.
         canonical: Its canonical bytes.
         share: Its share of the device's digest.
         fault: What is wrong with it, ``NONE`` for nothing.
         stored: As the store will keep it (``ChangeStore.sealed_results``).
     """
 
-    row: ResultRow
+    counter: int
     canonical: bytes
     share: int
     fault: RejectReason
     stored: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class PushedRows:
+    """Results of one device and epoch, ascending, as columns: a batch has tens of thousands, mostly decided alike.
+
+    Attributes:
+        counters: Their counters.
+        canonical: As ``PushedRow`` has them, and so all further ones.
+        shares: Shares of the device's digest.
+        faults: ``NONE`` for nothing.
+        stored: As the store will keep them.
+    """
+
+    counters: Sequence[int]
+    canonical: Sequence[bytes]
+    shares: Sequence[int]
+    faults: Sequence[RejectReason]
+    stored: Sequence[bytes]
+
+    @classmethod
+    def of(cls, rows: Iterable[PushedRow]) -> PushedRows:
+        """Rows as columns."""
+        counters, canonical, shares, faults, stored = zip(*rows, strict=True) if (rows := tuple(rows)) else ((),) * 5
+        return cls(counters, canonical, shares, faults, stored)
+
+    def __len__(self) -> int:
+        return len(self.counters)
+
+    def __iter__(self) -> Iterator[PushedRow]:
+        return map(PushedRow, self.counters, self.canonical, self.shares, self.faults, self.stored)
+
+    def chosen(self, keep: Sequence[bool]) -> PushedRows:
+        """Those that are to be kept."""
+        return PushedRows.of(compress(self, keep))
+
+
+NO_ROWS = PushedRows((), (), (), (), ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +107,12 @@ class Push:
 
     device: Device
     request: ExchangeRequest
-    rows: tuple[PushedRow, ...]
+    rows: PushedRows
     nonce: str
     nonce_expires_at_ms: int
     event: Event
     now_ms: int
-    alerts: tuple[PushedRow, ...] = ()
+    alerts: PushedRows = NO_ROWS
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,7 +117,7 @@ def _remove_annotation(
 
 def _remove_result(books: Books, key: PatientKey, row: Tombstone, now_ms: int) -> bool:
     result, held = _place(row), books.held
-    share, owner = held.results.get(result), books.sync_key(key.patient, row.device_alias)
+    share, owner = books.stored_share(result), books.sync_key(key.patient, row.device_alias)
     if share is None or owner is None:
         return False
     for place in [place for place in held.annotations if place[0] == result]:
@@ -126,10 +126,7 @@ def _remove_result(books: Books, key: PatientKey, row: Tombstone, now_ms: int) -
         books.written.annotations.pop(place, None)
         books.written.gone_annotations.add(place)
     _remove_overtaken(books, owner, [one for one in held.overtaken if one.target == result])
-    books.remove(row.device_alias, BucketKind.RECORDS, share)
-    del held.results[result]
-    books.written.results = [new for new in books.written.results if new.result != result]
-    books.written.gone_results.add(result)
+    books.drop_result(result, share)
     books.bury(key.patient, row, 0, now_ms)
     return True
 

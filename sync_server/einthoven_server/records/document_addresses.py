@@ -6,7 +6,6 @@ decides nothing. It deliberately has no deletion: what is to count no longer is 
 Invariants:
     1. Each put that changes a body gets the next version; putting what is held already changes nothing.
     2. The version that is signed is the one that is stored: who comes second signs again.
-    3. A name is the tenant's or patients', never both: a device knows a document by its name.
 """
 
 from __future__ import annotations
@@ -76,12 +75,6 @@ async def _put(app: web.Application, patient_id: str, name: str, body: bytes, tr
         return held[name]
     if name not in held and len(held) >= limits.DOCUMENTS_OF_ONE_MAX:
         raise Conflict(f"there are {len(held)} documents already", "put one of those", code="too_many_documents")
-    if await app[WORDS].is_named_elsewhere(patient_id, name):
-        raise Conflict(
-            "a document of that name is there for the tenant, or for a patient, and devices tell them apart by name",
-            "use another name",
-            code="name_taken",
-        )
     version = held[name].version + 1 if name in held else 1
     now_ms, tenant = app[CLOCK].now_ms(), app[IDENTITIES].tenant
     signature = app[SIGNER].sign_document(tenant, patient_id, name, version, now_ms, body)

@@ -52,8 +52,7 @@ _TOMBSTONE: Final = f"{_ID}, author, kind AS number, hlc, NULL::bytea AS octets,
 OLD_FEED: Final = _feed(_part(1, "annotation", _ANNOTATION, f"device_alias = asked.alias AND {_NOT_KNOWN}", limit=8))
 """What a device gets that knows of annotations on its own results only."""
 
-FEED: Final = _feed(
-    _part(0, "result_row", f"{_ID}, {_NOTHING}, row_sealed", _NOT_OWN, limit=8),
+_OTHERS: Final = (
     _part(1, "annotation", _ANNOTATION, _NOT_KNOWN, limit=9),
     _part(2, "superseded_write", _SUPERSEDED, limit=10),
     _part(3, "note", f"{_ID}, {_NOTHING}, row_sealed", _NOT_OWN, limit=11),
@@ -61,7 +60,11 @@ FEED: Final = _feed(
     _part(5, "document", _DOCUMENT, limit=13),
     _part(5, "document", _DOCUMENT, limit=13, patient="''"),
 )
+_RESULT: Final = f"{_ID}, {_NOTHING}, row_sealed"
+FEED: Final = _feed(_part(0, "result_row", _RESULT, _NOT_OWN, limit=8), *_OTHERS)
 """Limits are those of the kinds, in their order. A document of all of the tenant lies under no patient."""
+FEED_BY_MONTH: Final = _feed(_part(0, "result_row", _RESULT, f"{_NOT_OWN} AND commit_seq > $14", limit=8), *_OTHERS)
+"""The same; $14 is the least cursor asked with. Months before it are not even opened."""
 
 # ---- a repair's buckets -------------------------------------------------------------------------------------------
 POSITION: Final = "SELECT shard_epoch, commit_seq FROM shard_head WHERE shard = $1"

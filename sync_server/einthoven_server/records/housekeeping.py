@@ -1,4 +1,4 @@
-"""What has to be done now and then, whoever asks for nothing: tombstones that all have read, nonces that expired.
+"""What has to be done now and then, whoever asks for nothing: tombstones all have read, old nonces, a new month.
 
 It deliberately does a bounded piece a round and no more, however much there is: the next round goes on.
 
@@ -19,6 +19,7 @@ from einthoven_server.clock import Clock
 from einthoven_server.errors import Busy
 from einthoven_server.identity.store import IdentityStore
 from einthoven_server.records.change_store import ChangeStore
+from einthoven_server.records.result_months import ResultMonths
 
 _log = logging.getLogger("einthoven_server")
 
@@ -31,6 +32,7 @@ class Housekeeping:
         identities: Nonces.
         clock: Wall time.
         interval_s: Between two rounds.
+        months: Where results may lie apart by month.
     """
 
     def __init__(
@@ -39,11 +41,14 @@ class Housekeeping:
         identities: IdentityStore,
         clock: Clock,
         interval_s: float = limits.TOMBSTONE_COLLECT_INTERVAL_S,
+        *,
+        months: ResultMonths | None = None,
     ) -> None:
         self._store = store
         self._identities = identities
         self._clock = clock
         self._interval_s = interval_s
+        self._months = months
 
     async def round(self) -> int:
         """Do one piece; return how many tombstones went.
@@ -53,6 +58,8 @@ class Housekeeping:
         """
         now_ms = self._clock.now_ms()
         await self._identities.forget_nonces(now_ms)
+        if self._months is not None:
+            await self._months.keep(now_ms)
         return await self._store.collect_tombstones(now_ms)
 
     @asynccontextmanager

@@ -10,12 +10,17 @@ Invariants:
     4. Within a batch, changes apply in the order they came; within a push: results, alerts, notes, deletions,
        annotations.
     5. What was deleted does not come back by being pushed again, as long as its tombstone is kept.
+    6. A document's name is the tenant's or patients', never both: a device knows a document by its name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from einthoven_protocol import hlc
 from einthoven_protocol.messages import (
@@ -36,6 +41,9 @@ from einthoven_server.records import deletions, notes, results, words
 from einthoven_server.records.books import Books
 from einthoven_server.records.change_store import NewDocument
 from einthoven_server.records.changes import Annotate, Delete, Give, Push, PutDocument, WriteNote
+from einthoven_server.records.commits import WHOLE_TENANT
+
+_REASONS: Final = {int(reason): reason for reason in RejectReason}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +120,12 @@ class Ledger:
     def put_document(self, change: PutDocument) -> Document | RequestRefused:
         """Put the next version of a document."""
         document, key = change.document, (change.patient_id, change.document.name)
+        if key in self.books.held.named_elsewhere or self._is_named_meanwhile(change):
+            return Conflict(
+                "the tenant, or a patient, has a document of that name, and devices tell them apart by name",
+                "use another name",
+                code="name_taken",
+            )
         if document.version != self.books.held.documents.get(key, 0) + 1:
             return Conflict(
                 "this is not the version that follows the one held", "read it again", code="version_conflict"
@@ -121,6 +135,14 @@ class Ledger:
             change.patient_id, change.patient_key, document, self.books.next_seq()
         )
         return document
+
+    def _is_named_meanwhile(self, change: PutDocument) -> bool:
+        """Whether this batch put a document of the same name for the tenant, or for a patient, where that is other."""
+        for_all = change.patient_id == WHOLE_TENANT
+        return any(
+            name == change.document.name and (patient_id == WHOLE_TENANT) is not for_all
+            for patient_id, name in self.books.held.documents
+        )
 
     def _refusal(self, push: Push) -> RequestRefused | None:
         cursor, request = push.request.cursor, push.request
@@ -143,6 +165,19 @@ def _gap(name: str, pushed: Sequence[ResultRow] | Sequence[NoteRow], acknowledge
         "push from the first unacknowledged one",
         code="counter_gap",
     )
+
+
+def row_faults(fields: NDArray[np.void], now_ms: int) -> list[RejectReason]:
+    """What is wrong with each of many rows in itself, as ``row_fault`` tells it.
+
+    Args:
+        fields: Structured array [rows] of ``packed_results.RESULT_FIELDS``.
+        now_ms: When they came, ms since 1970.
+    """
+    ahead = fields["started_at_ms"] > now_ms + limits.RESULT_AHEAD_MAX_MS
+    faults = np.where(ahead, int(RejectReason.CLOCK_SKEW), int(RejectReason.NONE))
+    faults[(fields["tier"] == 0) != (fields["reason"] != 0)] = int(RejectReason.OUT_OF_RANGE)
+    return list(map(_REASONS.__getitem__, faults.tolist())) if faults.any() else [RejectReason.NONE] * len(faults)
 
 
 def row_fault(row: ResultRow, now_ms: int) -> RejectReason:

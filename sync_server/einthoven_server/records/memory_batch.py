@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
-from einthoven_protocol.canonical import encode_annotation_row
+from einthoven_protocol.canonical import decode_result_rows, encode_annotation_row
 from einthoven_protocol.messages import (
     AnnotationRow,
     Cursor,
@@ -27,6 +27,7 @@ from einthoven_server.records.change_store import (
     FedRow,
     FeedQuestion,
     Held,
+    NewResults,
     NonceUse,
     Patient,
     Wanted,
@@ -74,6 +75,9 @@ class MemoryBatch:
         self._load_words(wanted, held)
         for name in wanted.documents & state.documents.keys():
             held.documents[name] = state.documents[name].document.version
+        for_all = {name for patient_id, name in state.documents if not patient_id}
+        for_one = {name for patient_id, name in state.documents if patient_id}
+        held.named_elsewhere = {one for one in wanted.documents if one[1] in (for_all if one[0] else for_one)}
         for alias, patient_id in wanted.server_words.items():
             if (alias, SERVER_WORDS) not in held.digests:
                 held.server_notes[patient_id] = tuple(server_notes(state, patient_id))
@@ -108,11 +112,9 @@ class MemoryBatch:
         for note in written.gone_notes:
             state.notes.pop(note, None)
         for new in written.results:
-            _once(state.results, new.result)
-            patient_id = new.device.patient_id
-            state.results[new.result] = StoredResult(new.pushed.row, patient_id, new.pushed.share, new.commit_seq)
-        for new in written.quarantined:
-            state.quarantined[new.result] = int(new.pushed.fault)
+            _put_results(state, new)
+        for aside in written.quarantined:
+            state.quarantined[aside.result] = int(aside.fault)
         for alias, seal in written.seals:
             state.seals.setdefault((alias, seal.epoch, seal.first_counter, seal.last_counter), seal)
         for row in written.superseded:
@@ -203,6 +205,16 @@ def _old_feed(state: State, question: FeedQuestion) -> Iterator[_Fed]:
         row = fed[3]
         if isinstance(row, AnnotationRow) and row.target.device_alias == alias:
             yield fed
+
+
+def _put_results(state: State, new: NewResults) -> None:
+    rows, patient_id = new.rows, new.device.patient_id
+    for counter, row, share, seq in zip(
+        rows.counters, decode_result_rows(rows.canonical), rows.shares, new.seqs, strict=True
+    ):
+        result = ResultId(new.device.alias, new.epoch, counter)
+        _once(state.results, result)
+        state.results[result] = StoredResult(row, patient_id, share, seq)
 
 
 def _once(table: Mapping[T, object], key: T) -> None:

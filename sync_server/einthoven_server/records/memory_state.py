@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from einthoven_protocol.messages import (
     Cursor,
@@ -65,12 +65,16 @@ class State:
 
     def copied(self) -> State:
         """A copy whose tables change by themselves; rows never do."""
-        return State(*(copy.copy(getattr(self, name)) for name in self.__slots__))
+        return State(*(_copied(getattr(self, name)) for name in self.__slots__))
 
     def owners(self, patient_id: str) -> tuple[Owner, ...]:
         """A patient's devices."""
         devices = sorted(self.devices.items())
         return tuple(Owner(alias, one.sync_key) for alias, one in devices if one.patient_id == patient_id)
+
+
+def _copied(value: Any) -> Any:
+    return value.copy() if isinstance(value, (dict, set, list)) else value
 
 
 def within(place: ResultId, runs: Iterable[tuple[int, int, int, int]]) -> bool:

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from einthoven_protocol.messages import BucketKind, RejectReason, ResultId, RowKind, RowVerdict, Tombstone, VerdictCode
+from einthoven_protocol.messages import RejectReason, ResultId, RowKind, RowVerdict, Tombstone, VerdictCode
 from einthoven_server.identity.callers import Device
 from einthoven_server.records.books import Books
-from einthoven_server.records.change_store import NewResult
-from einthoven_server.records.changes import Give, Push, PushedRow
+from einthoven_server.records.change_store import NewQuarantined
+from einthoven_server.records.changes import Give, Push, PushedRow, PushedRows
 
 _QUARANTINED_REASONS: Final = frozenset({RejectReason.BAD_SEAL, RejectReason.CLOCK_SKEW})
 _ACCEPTED: Final = (VerdictCode.ACCEPTED, RejectReason.NONE)
@@ -27,26 +27,41 @@ def settle(books: Books, push: Push) -> tuple[int, tuple[RowVerdict, ...]]:
     """Settle a contiguous push: what it is acknowledged to, and the verdicts that are not plainly accepted."""
     alias, epoch = run = (push.device.alias, push.request.epoch)
     acknowledged = books.held.marks.get(run, 0)
-    if not push.rows or push.rows[0].row.counter > acknowledged + 1:
+    if not push.rows or push.rows.counters[0] > acknowledged + 1:
         return acknowledged, ()
-    verdicts, taken = [], []
-    for pushed in push.rows:
-        result = ResultId(alias, epoch, pushed.row.counter)
-        code, reason = _judge(books, result, pushed, acknowledged)
-        if code is VerdictCode.ACCEPTED:
-            taken.append((result, pushed))
-            continue
-        if code is VerdictCode.QUARANTINED and result not in books.held.quarantined:
-            books.held.quarantined[result] = reason
-            books.written.quarantined.append(NewResult(result, push.device, pushed, 0))
-        verdicts.append(RowVerdict(result.counter, code, reason))
-    _store(books, push.device, taken)
+    verdicts: list[RowVerdict] = []
+    if run not in books.singled and _is_new_and_good(push.rows, acknowledged):
+        # As nearly always: there is nothing to tell one from another.
+        books.take_results(push.device, epoch, push.rows, whole=True)
+    else:
+        verdicts = _settle_singly(books, push, acknowledged)
     books.written.seals += [(alias, seal) for seal in push.request.seals]
-    last = push.rows[-1].row.counter
+    last = push.rows.counters[-1]
     if last > acknowledged:
         books.held.marks[run] = last
         books.written.marks[run] = (last, books.held.note_marks.get(run, 0))
     return last, tuple(verdicts)
+
+
+def _is_new_and_good(rows: PushedRows, acknowledged: int) -> bool:
+    first, last = rows.counters[0], rows.counters[-1]
+    return first > acknowledged and last - first + 1 == len(rows) and not any(rows.faults)
+
+
+def _settle_singly(books: Books, push: Push, acknowledged: int) -> list[RowVerdict]:
+    verdicts, taken = [], []
+    for pushed in push.rows:
+        result = ResultId(push.device.alias, push.request.epoch, pushed.counter)
+        code, reason = _judge(books, result, pushed, acknowledged)
+        if code is VerdictCode.ACCEPTED:
+            taken.append(pushed)
+            continue
+        if code is VerdictCode.QUARANTINED and result not in books.held.quarantined:
+            books.held.quarantined[result] = reason
+            books.written.quarantined.append(NewQuarantined(result, push.device, pushed.canonical, pushed.fault))
+        verdicts.append(RowVerdict(result.counter, code, reason))
+    books.take_results(push.device, push.request.epoch, PushedRows.of(taken))
+    return verdicts
 
 
 def take_alerts(books: Books, push: Push) -> None:
@@ -55,11 +70,11 @@ def take_alerts(books: Books, push: Push) -> None:
     acknowledged = books.held.marks.get(run, 0)
     taken = []
     for pushed in push.alerts:
-        result = ResultId(alias, epoch, pushed.row.counter)
+        result = ResultId(alias, epoch, pushed.counter)
         if result.counter > acknowledged and _judge(books, result, pushed, acknowledged) == _ACCEPTED:
-            taken.append((result, pushed))
+            taken.append(pushed)
     if taken:
-        _store(books, push.device, taken)
+        books.take_results(push.device, epoch, PushedRows.of(taken))
         if not push.rows:
             books.written.seals += [(alias, seal) for seal in push.request.seals]
 
@@ -70,14 +85,13 @@ def take_given(books: Books, change: Give) -> tuple[int, ...]:
     for result, pushed in change.rows:
         code = _judge_given(books, change.device, result, pushed)
         if code is VerdictCode.ACCEPTED:
-            _store(books, change.device, [(result, pushed)])
+            books.take_results(change.device, result.epoch, PushedRows.of((pushed,)))
         codes.append(int(code))
     return tuple(codes)
 
 
 def _judge(books: Books, result: ResultId, pushed: PushedRow, acknowledged: int) -> tuple[VerdictCode, int]:
-    held = books.held
-    stored = held.results.get(result)
+    held, stored = books.held, books.stored_share(result)
     if stored is not None:
         return _DUPLICATE if stored == pushed.share else _CONFLICTS
     if result in held.quarantined:
@@ -96,8 +110,7 @@ def _judge_new(fault: RejectReason, *, known: bool) -> tuple[VerdictCode, int]:
 
 
 def _judge_given(books: Books, device: Device, result: ResultId, pushed: PushedRow) -> VerdictCode:
-    held = books.held
-    stored = held.results.get(result)
+    held, stored = books.held, books.stored_share(result)
     if stored is not None:
         return VerdictCode.DUPLICATE if stored == pushed.share else VerdictCode.REJECTED
     known = result.counter <= held.marks.get((result.device_alias, result.epoch), 0)
@@ -106,22 +119,6 @@ def _judge_given(books: Books, device: Device, result: ResultId, pushed: PushedR
     if not own or not known or barred or pushed.fault is not RejectReason.NONE:
         return VerdictCode.REJECTED
     return VerdictCode.ACCEPTED
-
-
-def _store(books: Books, device: Device, taken: list[tuple[ResultId, PushedRow]]) -> None:
-    """Take accepted rows in; one sum for all, because there are thousands."""
-    if not taken:
-        return
-    held, seq = books.held.results, books.commit_seq
-    written = books.written.results
-    total = 0
-    for result, pushed in taken:
-        seq += 1
-        total += pushed.share
-        held[result] = pushed.share
-        written.append(NewResult(result, device, pushed, seq))
-    books.commit_seq = seq
-    books.add(device.alias, BucketKind.RECORDS, total, len(taken))
 
 
 def _tombstone(result: ResultId) -> Tombstone:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -55,7 +56,7 @@ class FedRow(NamedTuple):
 class FeedPage(NamedTuple):
     """Rows of the feed as values, each kind in order of commit."""
 
-    results: tuple[IdentifiedResult, ...] = ()
+    results: Sequence[IdentifiedResult] = ()
     annotations: tuple[AnnotationRow, ...] = ()
     superseded: tuple[Superseded, ...] = ()
     notes: tuple[NoteRow, ...] = ()

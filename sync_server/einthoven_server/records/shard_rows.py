@@ -5,7 +5,9 @@ They deliberately know neither SQL nor what is decided; ``change_store`` is the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Final, NamedTuple, TypeAlias
 
 from einthoven_protocol.messages import (
@@ -15,6 +17,7 @@ from einthoven_protocol.messages import (
     Document,
     NoteRow,
     Owner,
+    RejectReason,
     ResultId,
     Seal,
     Superseded,
@@ -22,7 +25,7 @@ from einthoven_protocol.messages import (
 )
 from einthoven_server.envelope import PatientKey
 from einthoven_server.identity.callers import Device
-from einthoven_server.records.changes import PushedRow
+from einthoven_server.records.changes import PushedRows
 
 SERVER_ALIAS: Final = 0
 """Who wrote a note that no device wrote."""
@@ -36,13 +39,26 @@ IdRun: TypeAlias = tuple[int, int, int, int]
 """(device alias, epoch, first counter, last counter), inclusive."""
 
 
-class NewResult(NamedTuple):
-    """A result to be written."""
+class NewResults(NamedTuple):
+    """Results of one epoch of a device to be written, each with its ``commit_seq``."""
+
+    device: Device
+    epoch: int
+    rows: PushedRows
+    seqs: Sequence[int]
+
+    def chosen(self, keep: Sequence[bool]) -> NewResults:
+        """Those that are to be kept."""
+        return self._replace(rows=self.rows.chosen(keep), seqs=list(compress(self.seqs, keep)))
+
+
+class NewQuarantined(NamedTuple):
+    """A result to be put aside."""
 
     result: ResultId
     device: Device
-    pushed: PushedRow
-    commit_seq: int
+    canonical: bytes
+    fault: RejectReason
 
 
 class NewAnnotation(NamedTuple):
@@ -151,7 +167,8 @@ class Held:
         revoked: Aliases of revoked devices.
         marks: Acknowledged results, by (alias, epoch).
         note_marks: Acknowledged notes, by (alias, epoch).
-        results: Digest shares of stored results.
+        results: Digest shares of stored results, one by one.
+        runs: The same of whole runs that the batch itself took in, by (alias, epoch): first counter, shares.
         quarantined: Reasons of quarantined results.
         notes: Stored notes; of note identity (alias, epoch, counter).
         annotations: By (target, author).
@@ -161,6 +178,7 @@ class Held:
         digests: By (alias, bucket kind), ``SERVER_WORDS`` among them.
         server_notes: By patient id, where a wanted ``SERVER_WORDS`` is missing.
         documents: Version held, by (patient, name).
+        named_elsewhere: Those wanted whose name the tenant has (for a patient's), or a patient (for the tenant's).
         cursors: How far pushing devices were known to have read.
     """
 
@@ -169,6 +187,7 @@ class Held:
     marks: dict[tuple[int, int], int] = field(default_factory=dict)
     note_marks: dict[tuple[int, int], int] = field(default_factory=dict)
     results: dict[ResultId, int] = field(default_factory=dict)
+    runs: dict[tuple[int, int], list[tuple[int, Sequence[int]]]] = field(default_factory=dict)
     quarantined: dict[ResultId, int] = field(default_factory=dict)
     notes: dict[ResultId, NoteRow] = field(default_factory=dict)
     annotations: dict[AnnotationKey, AnnotationRow] = field(default_factory=dict)
@@ -178,6 +197,7 @@ class Held:
     digests: dict[tuple[int, int], Digest] = field(default_factory=dict)
     server_notes: dict[str, tuple[NoteRow, ...]] = field(default_factory=dict)
     documents: dict[tuple[str, str], int] = field(default_factory=dict)
+    named_elsewhere: set[tuple[str, str]] = field(default_factory=set)
     cursors: dict[int, Cursor] = field(default_factory=dict)
 
 
@@ -193,8 +213,8 @@ class Written:
     """
 
     commit_seq: int = 0
-    results: list[NewResult] = field(default_factory=list)
-    quarantined: list[NewResult] = field(default_factory=list)
+    results: list[NewResults] = field(default_factory=list)
+    quarantined: list[NewQuarantined] = field(default_factory=list)
     seals: list[tuple[int, Seal]] = field(default_factory=list)
     received_at_ms: int = 0
     annotations: dict[AnnotationKey, NewAnnotation] = field(default_factory=dict)

@@ -188,12 +188,8 @@ def _apart(runs: Sequence[Run]) -> list[Run]:
 
 
 def _results(bucket: Bucket, rows: Sequence[Any]) -> tuple[IdentifiedResult, ...]:
-    ids = [ResultId(row["device_alias"], row["epoch"], row["counter"]) for row in rows]
-    opened = sealing.open_results(bucket.reader.patient_key, ids, [row["row_sealed"] for row in rows])
-    return tuple(
-        IdentifiedResult(device_alias=place.device_alias, epoch=place.epoch, row=row)
-        for place, row in zip(ids, opened, strict=True)
-    )
+    ids = [(row["device_alias"], row["epoch"], row["counter"]) for row in rows]
+    return tuple(sealing.open_results(bucket.reader.patient_key, ids, [row["row_sealed"] for row in rows]))
 
 
 def _bucket_rows(results: tuple[IdentifiedResult, ...], others: Sequence[_Other]) -> BucketRows:

@@ -8,6 +8,11 @@ from __future__ import annotations
 from typing import Final
 
 HEAD: Final = "SELECT shard_epoch, commit_seq FROM shard_head WHERE shard = $1 FOR UPDATE"
+# A plan that is made once and told which months to open when it runs; planning anew takes longer than a small batch.
+HEAD_BY_MONTH: Final = (
+    "SELECT shard_epoch, commit_seq, set_config('plan_cache_mode', 'force_generic_plan', true) "
+    "FROM shard_head WHERE shard = $1 FOR UPDATE"
+)
 PUT_HEAD: Final = "UPDATE shard_head SET commit_seq = $2 WHERE shard = $1"
 
 FORGET_NONCES: Final = "DELETE FROM request_nonce WHERE shard = $1 AND expires_at_ms < $2"
@@ -40,10 +45,12 @@ WHERE shard = $1 AND tenant = $2 AND device_alias = ANY($3::int[])
 """
 
 PROGRESS: Final = """
-SELECT stored.device_alias, stored.epoch, stored.acknowledged, stored.notes_acknowledged
+SELECT asked.alias, asked.epoch, stored.acknowledged, stored.notes_acknowledged, ahead.highest
 FROM unnest($3::int[], $4::int[]) AS asked(alias, epoch)
-JOIN device_progress AS stored
+LEFT JOIN device_progress AS stored
     ON stored.shard = $1 AND stored.tenant = $2 AND stored.device_alias = asked.alias AND stored.epoch = asked.epoch
+LEFT JOIN result_ahead AS ahead
+    ON ahead.shard = $1 AND ahead.tenant = $2 AND ahead.device_alias = asked.alias AND ahead.epoch = asked.epoch
 """
 
 _RUNS: Final = """
@@ -99,6 +106,17 @@ JOIN document AS stored
     ON stored.shard = $1 AND stored.tenant = $2 AND stored.patient_id = asked.patient AND stored.name = asked.name
 """
 
+NAMED_ELSEWHERE: Final = """
+SELECT asked.patient, asked.name FROM unnest($3::text[], $4::text[]) AS asked(patient, name)
+WHERE asked.patient <> '' AND EXISTS (
+    SELECT 1 FROM document AS stored
+    WHERE stored.shard = $1 AND stored.tenant = $2 AND stored.patient_id = '' AND stored.name = asked.name
+) OR asked.patient = '' AND EXISTS (
+    SELECT 1 FROM document AS stored
+    WHERE stored.shard = $1 AND stored.tenant = $2 AND stored.patient_id <> '' AND stored.name = asked.name
+)
+"""
+
 # ---- remove -------------------------------------------------------------------------------------------------------
 _GONE: Final = """
 DELETE FROM {table} AS stored USING unnest($3::int[], $4::int[], $5::int[]) AS asked(alias, epoch, counter)
@@ -123,19 +141,6 @@ WHERE stored.shard = $1 AND stored.tenant = $2 AND stored.device_alias = asked.a
 """
 
 # ---- write --------------------------------------------------------------------------------------------------------
-RESULT_COLUMNS: Final = (
-    "shard",
-    "tenant",
-    "device_alias",
-    "epoch",
-    "counter",
-    "patient_id",
-    "row_sealed",
-    "key_version",
-    "row_sum",
-    "commit_seq",
-)
-
 INSERT_QUARANTINED: Final = """
 INSERT INTO quarantined_row
 SELECT $1, $2, * FROM unnest($3::int[], $4::int[], $5::int[], $6::text[], $7::bytea[], $8::int[], $9::int[],
@@ -192,6 +197,11 @@ INSERT INTO device_progress (shard, tenant, device_alias, epoch, acknowledged, n
 SELECT $1, $2, * FROM unnest($3::int[], $4::int[], $5::int[], $6::int[])
 ON CONFLICT (shard, tenant, device_alias, epoch) DO UPDATE SET
     acknowledged = excluded.acknowledged, notes_acknowledged = excluded.notes_acknowledged
+"""
+
+PUT_AHEAD: Final = """
+INSERT INTO result_ahead AS stored SELECT $1, $2, * FROM unnest($3::int[], $4::int[], $5::int[])
+ON CONFLICT (shard, tenant, device_alias, epoch) DO UPDATE SET highest = greatest(stored.highest, excluded.highest)
 """
 
 PUT_DIGESTS: Final = """

@@ -49,8 +49,8 @@ def _of_push(wanted: Wanted, push: Push) -> None:
     wanted.aliases.add(device.alias)
     wanted.marks.add(run)
     if push.rows:
-        wanted.result_runs.add((*run, push.rows[0].row.counter, push.rows[-1].row.counter))
-    wanted.result_runs |= set(_runs(ResultId(*run, pushed.row.counter) for pushed in push.alerts))
+        wanted.result_runs.add((*run, push.rows.counters[0], push.rows.counters[-1]))
+    wanted.result_runs |= set(_runs(ResultId(*run, counter) for counter in push.alerts.counters))
     if request.notes:
         wanted.note_runs.add((*run, request.notes[0].counter, request.notes[-1].counter))
     wanted.annotations |= {(row.target, row.author) for row in request.annotations}

@@ -101,17 +101,6 @@ class WordStore:
             found[target].append(Overtaken(opened, row["commit_seq"] > 0))
         return found
 
-    async def is_named_elsewhere(self, patient_id: str, name: str) -> bool:
-        """Whether the tenant (for a patient), or any patient (for the tenant), has a document of this name."""
-        row = await self._database.fetchrow(
-            "SELECT 1 FROM document WHERE shard = $1 AND tenant = $2 AND name = $3 "
-            "AND (patient_id = '') <> ($4::text = '') LIMIT 1",
-            *self._scope,
-            name,
-            patient_id,
-        )
-        return row is not None
-
     async def documents_of(self, patient_id: str) -> list[Document]:
         """Documents of a patient, or of the whole tenant, by name."""
         rows = await self._database.fetch(

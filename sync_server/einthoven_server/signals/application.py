@@ -33,7 +33,14 @@ from einthoven_server.identity.callers import Device, Principal
 from einthoven_server.identity.guard import SYNC_TYPE, Body, Guard, SignedHead, SignedRequest, StreamHandler
 from einthoven_server.identity.permissions import Operation
 from einthoven_server.records.resource_ids import parse_result
-from einthoven_server.requests import SECURITY_HEADERS, answers_errors, path_id, render_json
+from einthoven_server.requests import (
+    SECURITY_HEADERS,
+    answers_errors,
+    device_response,
+    leave_unnamed,
+    path_id,
+    render_json,
+)
 from einthoven_server.signals import quotas, tus
 from einthoven_server.signals.bodies import BodyReader
 from einthoven_server.signals.catalog import SignalCatalog
@@ -68,7 +75,7 @@ async def missing(request: web.Request, signed: SignedRequest, trail: Trail) -> 
     seals = await catalog.seals_over(signed.device, asked.runs, MAX_SEALS_PER_ANSWER)
     answer = MissingResponse(tuple(name not in held for name in asked.names), seals)
     body = encode_missing_response(answer)
-    return web.Response(body=body, content_type=SYNC_TYPE, headers=SECURITY_HEADERS)
+    return device_response(body, SYNC_TYPE)
 
 
 async def options(request: web.Request) -> web.Response:
@@ -188,6 +195,7 @@ def make_application(
         flush_s: How long what arrived may wait to be durable, s.
     """
     app = web.Application(middlewares=[_says_version, answers_errors(render_json)])
+    app.on_response_prepare.append(leave_unnamed)
     app[CATALOG], app[UPLOADS], app[RECEIVER], app[CLOCK] = catalog, uploads, receiver, clock
     app[BODIES] = BodyReader(uploads, flush_s)
 

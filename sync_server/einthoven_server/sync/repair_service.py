@@ -148,7 +148,8 @@ async def _answer(
 
 async def _selected(request: RepairRequest, shares: BucketShares) -> Selection:
     try:
-        if len(shares.shares) < limits.THREAD_MIN_ROWS:
+        compared_bytes = len(request.symbols) + len(request.powers)
+        if len(shares.shares) < limits.THREAD_MIN_ROWS and compared_bytes < limits.THREAD_MIN_COMPARED_BYTES:
             return select(request, shares.shares, shares.results)
         return await asyncio.to_thread(select, request, shares.shares, shares.results)
     except ProtocolError as error:

@@ -64,7 +64,7 @@ class SyncService:
         _check_own(device, request)
         now_ms = self._clock.now_ms()
         n_rows = len(request.results) + len(request.alerts)
-        rows, alerts = await _off_loop(n_rows, pushed_rows, self._store, device, request, now_ms)
+        rows, alerts = await off_loop(n_rows, pushed_rows, self._store, device, request, now_ms)
         push = Push(
             device=device,
             request=request,
@@ -76,7 +76,7 @@ class SyncService:
             alerts=alerts,
         )
         pushed = await self._writer.push(push)
-        page = await _off_loop(len(pushed.fed), self._store.opened, device.patient_key, pushed.fed)
+        page = await off_loop(len(pushed.fed), self._store.opened, device.patient_key, pushed.fed)
         settled = pushed.settled
         return ExchangeResponse(
             acknowledged=settled.acknowledged,
@@ -120,7 +120,8 @@ class SyncService:
         return await self._repairs.repair(device, request, event, taken)
 
 
-async def _off_loop(n_rows: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+async def off_loop(n_rows: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Do work on so many rows: on many in a thread, on few at once."""
     if n_rows < limits.THREAD_MIN_ROWS:
         return work(*args, **kwargs)
     return await asyncio.to_thread(work, *args, **kwargs)
