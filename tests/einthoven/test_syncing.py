@@ -286,6 +286,24 @@ async def test_a_store_that_was_turned_back_goes_on_in_a_new_epoch_in_the_same_s
     assert not (await sync(store, transport=ScriptedTransport(HonestServer()), clock=FixedClock(NOW))).forked
 
 
+async def test_what_was_refused_is_pushed_once_more_only_when_the_feed_was_read_to_its_end() -> None:
+    """R7: an earlier life of this store may have given it again, and the answer that says so may be yet to come."""
+    store = a_store(2)
+    more = [True, True, False, False]
+
+    def serve(request: ExchangeRequest) -> bytes:
+        answer = codec.decode_response(conflicting(request) if request.epoch == 1 else HonestServer()(request))
+        page = Cursor(1, request.cursor.commit_seq + 1)
+        return codec.encode_response(msgspec.structs.replace(answer, more=more.pop(0) if more else False, cursor=page))
+
+    transport = ScriptedTransport(serve)
+    report = await sync(store, transport=transport, clock=FixedClock(NOW))
+    current = report.state.epoch
+    said = [(request.epoch, len(request.results)) for request in transport.requests]
+    assert said == [(1, 2), (current, 0), (current, 0), (1, 2), (current, 2)]
+    assert (report.forked, report.state.waiting) == (True, 0)
+
+
 async def test_a_request_that_would_be_the_last_one_again_is_not_made() -> None:
     def nothing(request: ExchangeRequest) -> bytes:
         return codec.encode_response(ExchangeResponse(acknowledged=0, cursor=Cursor(0, 0), server_time_ms=NOW))
