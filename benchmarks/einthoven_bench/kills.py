@@ -3,9 +3,9 @@
 ``python -m einthoven_bench.kills --rounds 500``. Real processes, TLS 1.3, SQLCipher, durable PostgreSQL. Each round
 lets them work for a moment, waits until somebody is in the midst of what is aimed at (an exchange, a repair, the upload
 of a signal, a write), kills a device, several, the server (also while it starts), PostgreSQL, one of its backends, or
-all at once, and starts them again; now and then everything is compared (``kills_judging``). Rounds come in eras, each
-with an arena of its own, so that they can be made side by side (``--jobs``) and gone on with later (``--resume``). It
-deliberately cuts no power: what the kernel was given stays.
+all at once, and starts them again, or has one of them stand still for a while (SIGSTOP); now and then everything is
+compared (``kills_judging``). Rounds come in eras, each with an arena of its own, so that they can be made side by side
+(``--jobs``) and gone on with later (``--resume``). It deliberately cuts no power: what the kernel was given stays.
 
 Exit status: 0 nothing was lost, 1 something was, 2-3 as in ``einthoven_bench.errors``.
 """
@@ -99,6 +99,8 @@ def strike(arena: Arena, rng: Random, drawn: Round) -> Sequence[Phase]:
         devices = aimed(devices, arena.await_phase(drawn.watched, drawn.aim, AIM_TIMEOUT_S))
         time.sleep(drawn.delay_s)
     cut_off = [arena.board[device] for device in range(arena.devices)]
+    if drawn.victim is Victim.STOPPED:
+        arena.stand_still(rng, drawn.hold_s)
     if drawn.victim is Victim.BACKEND:
         arena.kill_backend(rng)
     if drawn.victim in {Victim.POSTGRES, Victim.EVERYTHING}:

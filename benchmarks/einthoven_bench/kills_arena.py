@@ -158,6 +158,21 @@ class Arena:
             with suppress(ProcessLookupError):
                 os.kill(rng.choice(working), signal.SIGKILL)
 
+    def stand_still(self, rng: Random, hold_s: float) -> None:
+        """Stop a device, the server, or PostgreSQL with all its backends, and have it go on after so many seconds."""
+        signalled = rng.choice(
+            (self._workers[rng.randrange(self.devices)].send_signal, self._process.send_signal, None)
+        )
+        pids = [] if signalled is not None else [self._postmaster(), *_children(self._postmaster())]
+        for number in (signal.SIGSTOP, signal.SIGCONT):
+            if signalled is not None:
+                signalled(number)
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
+            if number is signal.SIGSTOP:
+                time.sleep(hold_s)
+
     def await_phase(self, numbers: Sequence[int], phase: Phase, timeout_s: float) -> int | None:
         """Wait until one of the devices is in a phase; return which, ``None`` if none came to it."""
         stop_s = time.monotonic() + timeout_s

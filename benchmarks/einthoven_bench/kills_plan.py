@@ -18,7 +18,7 @@ from einthoven_bench.kills_phases import Phase
 
 
 class Victim(Enum):
-    """What is killed in one round, all of it by SIGKILL."""
+    """What is killed in one round, all of it by SIGKILL, or (one of them) stopped for a while."""
 
     DEVICE = "device"
     DEVICES = "devices"
@@ -35,6 +35,8 @@ class Victim(Enum):
     """One backend of PostgreSQL, which then starts all of them anew; the server has to live with it."""
     EVERYTHING = "everything"
     """Devices, server, and postmaster."""
+    STOPPED = "stopped"
+    """Nothing dies: a device, the server, or all of PostgreSQL stands still (SIGSTOP), and goes on where it was."""
 
 
 WEIGHTS: Final = {
@@ -46,6 +48,7 @@ WEIGHTS: Final = {
     Victim.POSTGRES: 3,
     Victim.BACKEND: 3,
     Victim.EVERYTHING: 2,
+    Victim.STOPPED: 2,
 }
 WORK_MIN_S: Final = 0.05
 WORK_MAX_S: Final = 0.6
@@ -63,6 +66,7 @@ DELAYS_MAX_S: Final = {
 BACK_UP_CHANCE: Final = 0.4
 """Of a device that was killed: that its files are kept, as a backup that is then some rounds old."""
 _HOLD_MAX_S: Final = 0.3
+_STOP_MAX_S: Final = 2.0
 _STARTS_MAX: Final = 3
 _START_MAX_S: Final = 0.6
 _SERVER_AIMS: Final = (Phase.EXCHANGE, Phase.REPAIR, Phase.UPLOAD, Phase.UPLOAD, None)
@@ -80,7 +84,7 @@ class Round(NamedTuple):
         aim: The phase that is to be hit; ``None`` if the clock decides alone.
         work_s: How long all work before.
         delay_s: How long after the aim was met the kill comes.
-        hold_s: How long the server lives without its database.
+        hold_s: How long the server lives without its database, or what was stopped stands still.
         starts_s: How soon the server is killed again while it starts, each time that it is.
         back_up: Whether the files of those devices are kept that die.
     """
@@ -121,7 +125,7 @@ def draw_round(rng: Random, devices: int, backed_up: Sequence[int], restored: in
         aim=aim,
         work_s=work_s,
         delay_s=0.0 if aim is None else rng.uniform(0.0, DELAYS_MAX_S[aim]),
-        hold_s=rng.uniform(0.0, _HOLD_MAX_S),
+        hold_s=rng.uniform(0.0, _STOP_MAX_S if victim is Victim.STOPPED else _HOLD_MAX_S),
         starts_s=_starts_s(rng) if victim is Victim.STARTING else (),
         back_up=rng.random() < BACK_UP_CHANCE,
     )

@@ -123,6 +123,11 @@ class ServerProcess:
             self._process.kill()
             self._process.wait()
 
+    def send_signal(self, number: int) -> None:
+        """Send it to the server, if it runs."""
+        if self._process is not None:
+            self._process.send_signal(number)
+
     def stop(self) -> None:
         """Ask it to end, and see to it that it does.
 

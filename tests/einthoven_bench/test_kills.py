@@ -34,6 +34,8 @@ def test_each_victim_dies_and_nothing_is_lost_or_doubled(tmp_path: Path) -> None
     with running_arena(tmp_path) as arena:
         for device in range(arena.devices):
             arena.start_device(device)
+        for seed in range(6):
+            strike(arena, Random(seed), blow(Victim.STOPPED, aim=Phase.EXCHANGE))
         for victim in (Victim.SERVER, Victim.POSTGRES, Victim.BACKEND):
             strike(arena, Random(0), blow(victim, aim=Phase.EXCHANGE))
         strike(arena, Random(0), blow(Victim.STARTING)._replace(starts_s=(0.0, 0.2)))
