@@ -304,19 +304,24 @@ async def test_a_lost_or_exchanged_object_is_never_shown(
     assert (await site.send("GET", signal_path(other, 1), token=clinician)).status == 200
 
 
-async def test_open_uploads_are_limited(site: SignalSite, device: SignalDevice) -> None:
-    runs = [await device.with_signals(1, first=n) for n in range(1, quotas.UPLOADS_OPEN_MAX + 2)]
-    for run in runs[:-1]:
-        await device.begin(run)
-    parcel = device.parcel(runs[-1])
-    answer = await device.create(device.chunk(runs[-1]), len(parcel), parcel)
-    assert (answer.status, answer.error) == (429, "too_many_uploads")
-    again = await device.create(device.chunk(runs[0]), len(device.parcel(runs[0])))
-    assert again.status == 201
-    assert (await device.send("DELETE", again.headers["Location"])).status == 204
-    assert (await device.create(device.chunk(runs[-1]), len(parcel), parcel)).status == 201
+async def test_of_too_many_open_uploads_the_oldest_gives_way(
+    site: SignalSite, device: SignalDevice, clock: ManualClock
+) -> None:
     other = await site.new_signal_device()
-    await other.begin(await other.with_signals(1))
+    others, _ = await other.begin(await other.with_signals(1))
+    runs = [await device.with_signals(1, first=n) for n in range(1, quotas.UPLOADS_OPEN_MAX + 2)]
+    begun = []
+    for run in runs:
+        clock.offset_ms += 1
+        begun.append((await device.begin(run))[0])
+
+    stand = [(await device.send("HEAD", place)).status for place in begun]
+
+    assert stand == [410] + [200] * quotas.UPLOADS_OPEN_MAX
+    assert (await other.send("HEAD", others)).status == 200, "another device's stay"
+    clock.offset_ms += 1
+    anew, _ = await device.begin(runs[0])
+    assert [(await device.send("HEAD", place)).status for place in (anew, begun[1], begun[2])] == [200, 410, 200]
 
 
 async def test_the_share_of_a_day_and_of_ever_is_limited(

@@ -46,7 +46,7 @@ class UploadStore:
             whole: Its chunk is stored already, so nothing is left to send.
 
         Raises:
-            TooMany: The device has too many open, or stored too much today.
+            TooMany: The device stored too much today.
             TooLarge: It stored too much altogether.
         """
 
@@ -60,6 +60,7 @@ class UploadStore:
                 await self._remove(connection, upload.upload_id)
             if not whole:
                 await self._check_quota(connection, device, asked.length, now_ms)
+                await self._make_way(connection, device, now_ms)
             row = await connection.fetchrow(
                 statements.CREATE,
                 *self._scope,
@@ -139,10 +140,17 @@ class UploadStore:
         # Those that still answer 410 keep their line, and no bytes.
         await connection.execute(statements.REMOVE_EXPIRED_PIECES, *self._scope, now_ms, most)
 
+    async def _make_way(self, connection: Connection, device: Device, now_ms: int) -> None:
+        """Let the device's oldest unfinished uploads expire, so that with a new one there are not too many.
+
+        Refused instead, a device that forgot what it had begun (killed, put back from a backup) would be kept out until
+        those expire by themselves.
+        """
+        most_others = quotas.UPLOADS_OPEN_MAX - 1
+        await connection.execute(statements.MAKE_WAY, *self._scope, device.alias, now_ms, most_others)
+        await connection.execute(statements.REMOVE_EXPIRED_PIECES, *self._scope, now_ms, quotas.EXPIRED_AT_ONCE_MAX)
+
     async def _check_quota(self, connection: Connection, device: Device, length: int, now_ms: int) -> None:
-        opened = await connection.fetchrow(statements.COUNT_OPEN, *self._scope, device.alias, now_ms)
-        if opened["n"] >= quotas.UPLOADS_OPEN_MAX:
-            raise TooMany("too many unfinished uploads", "finish or delete one", 60, code="too_many_uploads")
         used = await connection.fetchrow(statements.USAGE, *self._scope, device.alias)
         if used is None:
             return
