@@ -308,18 +308,22 @@ async def test_of_too_many_open_uploads_the_oldest_gives_way(
     site: SignalSite, device: SignalDevice, clock: ManualClock
 ) -> None:
     other = await site.new_signal_device()
+    clock.stop()
     others, _ = await other.begin(await other.with_signals(1))
     runs = [await device.with_signals(1, first=n) for n in range(1, quotas.UPLOADS_OPEN_MAX + 2)]
     begun = []
     for run in runs:
-        clock.offset_ms += 1
+        clock.offset_ms += quotas.UPLOAD_STAYS_S * 1_000 // (quotas.UPLOADS_OPEN_MAX - 1)
         begun.append((await device.begin(run))[0])
 
     stand = [(await device.send("HEAD", place)).status for place in begun]
 
     assert stand == [410] + [200] * quotas.UPLOADS_OPEN_MAX
     assert (await other.send("HEAD", others)).status == 200, "another device's stay"
-    clock.offset_ms += 1
+    refused = await device.create(device.chunk(runs[0]), len(device.parcel(runs[0])))
+    assert (refused.status, refused.error) == (429, "too_many_uploads"), "all others have just begun"
+    assert int(refused.headers["Retry-After"]) == quotas.UPLOAD_STAYS_S
+    clock.offset_ms += 10_000
     anew, _ = await device.begin(runs[0])
     assert [(await device.send("HEAD", place)).status for place in (anew, begun[1], begun[2])] == [200, 410, 200]
 

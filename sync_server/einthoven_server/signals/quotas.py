@@ -9,7 +9,9 @@ UPLOAD_LIFETIME_MS: Final = 24 * 3600 * 1000
 UPLOAD_REMEMBERED_MS: Final = 7 * 24 * 3600 * 1000
 """So long after its end an expired upload still answers 410; then nobody knows of it (404)."""
 UPLOADS_OPEN_MAX: Final = 8
-"""Unfinished uploads of one device; with one more, the oldest gives way."""
+"""Unfinished uploads of one device; with one more, the oldest gives way, or the new one waits (429)."""
+UPLOAD_STAYS_S: Final = 10
+"""What was begun no longer ago than this gives way to nothing: it is likely under way."""
 DEVICE_DAY_MAX_BYTES: Final = 512 * 1024 * 1024
 """Chunks of one device a day (UTC): forty days' worth of one lead, for a device that was offline."""
 DEVICE_TOTAL_MAX_BYTES: Final = 64 * 1024 * 1024 * 1024

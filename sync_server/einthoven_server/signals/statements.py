@@ -51,11 +51,17 @@ DELETE FROM signal_upload_piece WHERE shard = $1 AND tenant = $2 AND upload_id I
     WHERE shard = $1 AND tenant = $2 AND expires_at_ms <= $3 LIMIT $4
 )
 """
+COUNT_OPEN: Final = """
+SELECT count(*) AS n FROM signal_upload
+WHERE shard = $1 AND tenant = $2 AND device_alias = $3 AND received < length AND expires_at_ms > $4
+"""
 MAKE_WAY: Final = """
 UPDATE signal_upload SET expires_at_ms = $4 WHERE shard = $1 AND tenant = $2 AND upload_id IN (
-    SELECT upload_id FROM signal_upload
-    WHERE shard = $1 AND tenant = $2 AND device_alias = $3 AND received < length AND expires_at_ms > $4
-    ORDER BY expires_at_ms DESC, upload_id OFFSET $5
+    SELECT upload_id FROM (
+        SELECT upload_id, expires_at_ms FROM signal_upload
+        WHERE shard = $1 AND tenant = $2 AND device_alias = $3 AND received < length AND expires_at_ms > $4
+        ORDER BY expires_at_ms DESC, upload_id OFFSET $5
+    ) AS oldest WHERE expires_at_ms <= $6
 )
 """
 USAGE: Final = """

@@ -46,7 +46,7 @@ class UploadStore:
             whole: Its chunk is stored already, so nothing is left to send.
 
         Raises:
-            TooMany: The device stored too much today.
+            TooMany: The device has just begun too many, or stored too much today.
             TooLarge: It stored too much altogether.
         """
 
@@ -144,11 +144,20 @@ class UploadStore:
         """Let the device's oldest unfinished uploads expire, so that with a new one there are not too many.
 
         Refused instead, a device that forgot what it had begun (killed, put back from a backup) would be kept out until
-        those expire by themselves.
+        those expire by themselves. Those that have just begun are likely under way, and stay.
+
+        Raises:
+            TooMany: All of them have just begun.
         """
         most_others = quotas.UPLOADS_OPEN_MAX - 1
-        await connection.execute(statements.MAKE_WAY, *self._scope, device.alias, now_ms, most_others)
+        begun_long_ago = now_ms + quotas.UPLOAD_LIFETIME_MS - quotas.UPLOAD_STAYS_S * 1_000
+        names = (*self._scope, device.alias, now_ms)
+        await connection.execute(statements.MAKE_WAY, *names, most_others, begun_long_ago)
         await connection.execute(statements.REMOVE_EXPIRED_PIECES, *self._scope, now_ms, quotas.EXPIRED_AT_ONCE_MAX)
+        opened = await connection.fetchrow(statements.COUNT_OPEN, *names)
+        if opened["n"] > most_others:
+            what = "too many unfinished uploads"
+            raise TooMany(what, "finish or delete one", quotas.UPLOAD_STAYS_S, code="too_many_uploads")
 
     async def _check_quota(self, connection: Connection, device: Device, length: int, now_ms: int) -> None:
         used = await connection.fetchrow(statements.USAGE, *self._scope, device.alias)
