@@ -21,6 +21,7 @@ from einthoven_bench.simulation.occurring import Occurred, in_step
 from einthoven_bench.simulation.participants import Participant
 from einthoven_bench.simulation.processes import Killed
 from einthoven_bench.simulation.server import ServerGone
+from einthoven_bench.simulation.truth import comment_serials
 from einthoven_bench.simulation.world import World
 from einthoven_protocol.messages import RowKind, Tombstone
 from einthoven_server.errors import RequestRefused
@@ -69,19 +70,23 @@ class Steps:
         alias, epoch, counter = targets[-1 - step.pick % len(targets)]
         serial = self._world.truth.next_serial() if step.fields & 2 else 0
         own = alias == device.alias
-        before = device.store.annotations()
-        row = annotating.annotate(
-            device.store,
-            counter,
-            epoch=epoch,
-            device_alias=None if own else alias,
-            rhythm=RHYTHMS[step.pick % len(RHYTHMS)] if step.fields & 1 else None,
-            comment=comment_text(serial) if serial else None,
-            clock=device.clock,
-        )
-        if serial:
-            shown = [held for held in before if (held.target, held.author) == (row.target, row.author)]
-            self._world.truth.said(device.number, device.life, row, shown)
+        before = device.process.behind.annotations()
+        try:
+            annotating.annotate(
+                device.store,
+                counter,
+                epoch=epoch,
+                device_alias=None if own else alias,
+                rhythm=RHYTHMS[step.pick % len(RHYTHMS)] if step.fields & 1 else None,
+                comment=comment_text(serial) if serial else None,
+                clock=device.clock,
+            )
+        finally:
+            # Also where the process died of it: what it wrote before is there.
+            for row in device.process.behind.annotations():
+                if serial and serial in comment_serials([row]):
+                    shown = [held for held in before if (held.target, held.author) == (row.target, row.author)]
+                    self._world.truth.said(device.number, device.life, row, shown)
 
     @do.register
     async def _(self, step: h.WriteDiary) -> None:
