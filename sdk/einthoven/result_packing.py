@@ -25,6 +25,7 @@ from einthoven.store_rules import result_row_bytes
 from einthoven.store_schema import position_of
 from einthoven_protocol import limits
 from einthoven_protocol.canonical import RESULT_FORMAT, RESULT_RANGES, RESULT_ROW_BYTES
+from einthoven_protocol.packed_results import RESULT, RESULT_FIELDS
 
 HEAD_BYTES: Final = 8 + limits.DIGEST_BYTES
 """Position and segment digest, before the canonical row."""
@@ -34,25 +35,12 @@ TIME_DIGITS: Final = 15
 """Decimal digits of the latest time in ms."""
 
 _N_LOGITS: Final = 4
-_ROW: Final = struct.Struct(">Q32sBIQIHHHBH4iBBH32s")
+_ROW: Final = struct.Struct(">Q32s" + RESULT.format.removeprefix(">"))
 _FIELDS: Final = np.dtype(
     [
         ("position", ">u8"),
         ("segment_digest", "V32"),
-        ("format", "u1"),
-        ("counter", ">u4"),
-        ("started_at_ms", ">u8"),
-        ("duration_ms", ">u4"),
-        ("n_steps", ">u2"),
-        ("usable_s", ">u2"),
-        ("quality", ">u2"),
-        ("rhythm", "u1"),
-        ("confidence_permille", ">u2"),
-        ("logits", ">i4", (4,)),
-        ("tier", "u1"),
-        ("reason", "u1"),
-        ("front_end_version", ">u2"),
-        ("model_digest", "V32"),
+        *RESULT_FIELDS.descr,
     ]
 )
 # What a field's width lets through and its range does not.
