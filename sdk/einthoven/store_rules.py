@@ -31,7 +31,8 @@ Applying an exchange (``Store.apply_exchange``), rule by rule:
         acknowledges of the request's epoch waits again with its fate undecided, and so do all results of the other
         epochs, of which it did not speak (it will call those that it has duplicates). Of annotations it is known to
         hold only what this exchange and later ones say. Words of others that it lost stay here, and are not this
-        device's to send back.
+        device's to send back. Every history is new to a store without a cursor: to a fresh one that changes nothing,
+        and one that lost its cursor can't tell which history what it knows is from.
     R7. A result refused as ``CONFLICTS_WITH_STORED`` was written under a counter that had been used before the store
         was turned back. If that epoch is current, the store forks (``COUNTER_REUSED``). The result is given again: it
         leaves its place and gets the next counter of the current epoch. This device's own annotations of it that the
@@ -309,8 +310,8 @@ def dropped_subject(kind: ContentKind, reason: DropReason, count: int) -> str:
 
 
 def begins_new_history(stored: Cursor, response: ExchangeResponse) -> bool:
-    """R6; once its cursor is stored, the same history does not begin again, and the first one heard of is none."""
-    return 0 < stored.shard_epoch < response.cursor.shard_epoch
+    """R6; once its cursor is stored, the same history does not begin again."""
+    return stored.shard_epoch < response.cursor.shard_epoch
 
 
 def refused_verdicts(response: ExchangeResponse) -> Mapping[int, RowVerdict]:

@@ -759,11 +759,17 @@ def test_the_feed_is_read_from_its_beginning_once_the_server_has_one(store: Stor
     assert answered(store, cursor=Cursor(1, 8)).cursor == Cursor(1, 8)
 
 
-def test_a_lost_place_in_the_feed_is_no_new_history(store: Store, make_window: MakeWindow) -> None:
-    filled(store, make_window, 2)
+def test_a_store_that_lost_its_place_believes_what_the_server_says_that_it_holds(
+    store: Store, make_window: MakeWindow
+) -> None:
+    filled(store, make_window, 3)
     request = asked(store)
     answered(store, request, cursor=Cursor(0, 0))
+    assert store.sync_state().acknowledged == 3
 
-    state = answered(store, cursor=Cursor(3, 1), acknowledged=0)
+    state = answered(store, cursor=Cursor(3, 1), acknowledged=1)
 
-    assert (state.acknowledged, state.waiting, state.cursor) == (2, 0, Cursor(3, 1))
+    assert (state.acknowledged, state.waiting, state.cursor) == (1, 2, Cursor(3, 1))
+    assert [row.counter for row in store.pending(limit=9).results] == [2, 3]
+    state = answered(store, cursor=Cursor(3, 2), acknowledged=1)
+    assert (state.acknowledged, state.waiting) == (1, 2)
