@@ -134,8 +134,13 @@ class Store(Protocol):
         """All annotations, or those of one result, ordered by (target, author)."""
         ...
 
-    def pending(self, *, limit: int) -> Pending:
-        """What to push next: at most ``limit`` results and ``limit`` annotations."""
+    def pending(self, *, limit: int, current: bool = False) -> Pending:
+        """What to push next: at most ``limit`` results and ``limit`` annotations.
+
+        Args:
+            limit: See above.
+            current: Speak of the current epoch, also if something older waits.
+        """
         ...
 
     def apply_exchange(self, request: ExchangeRequest, response: ExchangeResponse, *, at_ms: int) -> SyncState:

@@ -70,10 +70,14 @@ _SENDABLE_DELETIONS = f"""WHERE NOT state AND CASE kind WHEN {int(RowKind.ANNOTA
 _URGENT = f"WHERE {IS_URGENT} AND position BETWEEN ? AND ? AND position NOT IN (SELECT position FROM alert_sent)"  # noqa: S608 - likewise
 
 
-def read_pending(rows: RowReader, limit: int) -> Pending:
+def read_pending(rows: RowReader, limit: int, *, current: bool = False) -> Pending:
     """What to push next, in one message of the protocol at most."""
-    waiting = _oldest_waiting(rows, min(limit, MAX_RESULTS_PER_EXCHANGE))
-    epoch = _epoch_of_notes(rows) if waiting.epoch is None else waiting.epoch
+    lines, now = epoch_lines(rows), sync_line(rows).epoch
+    among = [line for line in lines if line.epoch == now] if current else lines
+    waiting = _oldest_waiting(rows, among, min(limit, MAX_RESULTS_PER_EXCHANGE))
+    epoch = waiting.epoch
+    if epoch is None:
+        epoch = now if current else _epoch_of_notes(rows)
     words = waiting_annotations(rows, _SENDABLE_ANNOTATIONS, (min(limit, MAX_ANNOTATIONS_PER_EXCHANGE),))
     alerts = [] if waiting.hole else _alerts(rows, epoch, waiting.results, min(limit, MAX_ALERTS_PER_EXCHANGE))
     said = [push_of(word) for word in words]
@@ -102,8 +106,8 @@ class _Waiting(NamedTuple):
     hole: bool = False
 
 
-def _oldest_waiting(rows: RowReader, limit: int) -> _Waiting:
-    for line in epoch_lines(rows):
+def _oldest_waiting(rows: RowReader, lines: Sequence[EpochLine], limit: int) -> _Waiting:
+    for line in lines:
         if line.acknowledged < line.last_counter:
             waiting = _waiting_run(rows, line, limit) or _waiting_rows(rows, line, limit)
             if waiting is not None:

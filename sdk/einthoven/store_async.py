@@ -202,9 +202,9 @@ class AsyncStore(AsyncFeed):
         """See ``Store``."""
         return await self._write(lambda store: store.record(action, subject, at_ms=at_ms))
 
-    async def pending(self, *, limit: int) -> Pending:
+    async def pending(self, *, limit: int, current: bool = False) -> Pending:
         """See ``Store``; holds what was written before."""
-        return await self._write(lambda store: store.pending(limit=limit))
+        return await self._write(lambda store: store.pending(limit=limit, current=current))
 
     async def take_events(self) -> list[StoreEvent]:
         """See ``Store``; holds those of what was written before."""

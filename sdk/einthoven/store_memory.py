@@ -230,11 +230,11 @@ class MemoryStore:
         with self._open():
             return [row for key, row in sorted(self._books.local.items()) if target in (None, key[0])]
 
-    def pending(self, *, limit: int) -> Pending:
+    def pending(self, *, limit: int, current: bool = False) -> Pending:
         """See ``Store``."""
         check_limit(limit)
         with self._open():
-            return store_memory_sync.pending(self._books, limit)
+            return store_memory_sync.pending(self._books, limit, current=current)
 
     def apply_exchange(self, request: ExchangeRequest, response: ExchangeResponse, *, at_ms: int) -> SyncState:
         """See ``Store`` and the rules of ``store_rules``.

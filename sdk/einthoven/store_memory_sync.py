@@ -78,9 +78,9 @@ from einthoven_protocol.messages import (
 )
 
 
-def pending(books: Books, limit: int) -> Pending:
+def pending(books: Books, limit: int, *, current: bool = False) -> Pending:
     """What to push next."""
-    epoch = _epoch_to_speak_of(books)
+    epoch = books.epoch if current else _epoch_to_speak_of(books)
     mark, waiting = books.acknowledged[epoch], books.waiting(epoch)
     run = [result for place, result in enumerate(waiting, mark + 1) if result.counter == place]
     run = run[: min(limit, MAX_RESULTS_PER_EXCHANGE)]

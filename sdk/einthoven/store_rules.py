@@ -118,7 +118,8 @@ What came with version 1.1 of the protocol (*own* is what has this device's alia
         ``DELETED``); if another row stands at its place there (R11), it is given again as in R7.
 
 Counters that were given are never given twice. ``pending`` speaks of the oldest epoch in which a result waits, of the
-current one if none does (but see R13).
+current one if none does (but see R13), or if that is asked for: while a caller has yet to hear all that the server has,
+a closed epoch's results are not pushed (R7), and what waits in the current one is not held up by them.
 
 A store puts on its audit trail by itself: ``CREATED`` (the first entry), ``FORKED``, ``DROPPED`` (one for each kind
 and reason), ``SETTING_CHANGED``, ``ANNOTATED`` (also for notes and deletions), and ``SYNCED`` for an exchange that

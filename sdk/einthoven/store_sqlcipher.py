@@ -249,10 +249,10 @@ class SqlCipherStore(SqlCipherFeed):
         """See ``Store``."""
         return self._read(lambda rows: contents.read_annotations(rows, target))
 
-    def pending(self, *, limit: int) -> Pending:
+    def pending(self, *, limit: int, current: bool = False) -> Pending:
         """See ``Store``; what is handed out to be sent is anchored, so that it can't be turned back unnoticed."""
         check_limit(limit)
-        pending = self._read(lambda rows: read_pending(rows, limit))
+        pending = self._read(lambda rows: read_pending(rows, limit, current=current))
         if any((pending.results, pending.annotations, pending.alerts, pending.notes, pending.deletions)):
             self._writer.anchor_durably()
         return pending

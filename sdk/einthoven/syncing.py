@@ -25,7 +25,7 @@ from typing import Final
 from einthoven.clock import SystemClock
 from einthoven.errors import SyncError
 from einthoven.identity import find_identity, load_identity
-from einthoven.ports import Clock, Pending, Store, SyncState, Transport
+from einthoven.ports import Clock, Store, SyncState, Transport
 from einthoven.sync_answers import read_exchange
 from einthoven.sync_repairs import NewSession, RepairLink, buckets_to_mend, repair_bucket, still_unequal
 from einthoven.sync_report import ShowProgress, SyncProgress, SyncReport, Tally
@@ -158,11 +158,12 @@ class _Run:
         """What to say next; while there is something to hear, nothing of a closed epoch: it may have been said before.
 
         R7: a result that the server refuses as another's is given again only where all that the server has was heard,
-        and of what was heard in a closed epoch the store keeps no place (R4).
+        and of what was heard in a closed epoch the store keeps no place (R4). What waits in the current one goes up
+        meanwhile: there may be something urgent in it (R14).
         """
-        pending = await asyncio.to_thread(self._link.store.pending, limit=push_size(state, self._max_results))
-        if unread and pending.epoch != state.epoch:
-            pending = Pending(epoch=state.epoch, results=(), segment_digests=(), annotations=())
+        pending = await asyncio.to_thread(
+            self._link.store.pending, limit=push_size(state, self._max_results), current=unread
+        )
         return build_request(self._link.identity, state, pending)
 
     async def _post(self, request: ExchangeRequest, state: SyncState) -> ExchangeResponse:

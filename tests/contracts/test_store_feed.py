@@ -551,6 +551,39 @@ def test_an_alert_may_be_refused_deleted_or_given_again(store: Store, make_windo
     assert state.digest.count == 3
 
 
+def test_what_waits_in_the_current_epoch_can_be_asked_for_while_a_closed_one_waits(
+    store: Store, make_window: MakeWindow
+) -> None:
+    """R7 and R14: the closed one's result was refused as another's, in an answer that did not show everything."""
+    filled(store, make_window, 1)
+    conflict = RowVerdict(1, VerdictCode.REJECTED, RejectReason.CONFLICTS_WITH_STORED)
+    epoch = answered(store, verdicts=(conflict,), more=True).epoch
+    for seed, tier in ((1, RiskTier.ROUTINE), (2, RiskTier.URGENT)):
+        result, segment = make_window(seed)
+        store.append_window(replace(result, tier=tier), segment)
+    note = store.add_note("p1", "as well", at_ms=NOW_MS)
+
+    waiting, current = store.pending(limit=1), store.pending(limit=1, current=True)
+
+    assert (waiting.epoch, [row.counter for row in waiting.results], waiting.alerts) == (1, [1], ())
+    assert (current.epoch, [row.counter for row in current.results]) == (epoch, [1])
+    assert [row.counter for row in current.alerts] == [2]
+    assert [(row.epoch, row.text) for row in current.notes] == [(note.epoch, "as well")]
+    assert note.epoch == epoch != 1
+
+
+def test_of_the_current_epoch_nothing_may_wait(store: Store, make_window: MakeWindow) -> None:
+    filled(store, make_window, 1)
+    store.add_note("p1", "of the closed epoch", at_ms=NOW_MS)
+    request = msgspec.structs.replace(asked(store), notes=())
+    conflict = RowVerdict(1, VerdictCode.REJECTED, RejectReason.CONFLICTS_WITH_STORED)
+    epoch = answered(store, request, verdicts=(conflict,), more=True).epoch
+
+    current = store.pending(limit=9, current=True)
+
+    assert (current.epoch, current.results, current.alerts, current.notes) == (epoch, (), (), ())
+
+
 def test_another_key_of_an_owner_has_its_buckets_computed_anew(store: Store, make_window: MakeWindow) -> None:
     before = told_all(store, make_window)
     store.retain(RetentionPolicy(results_max_age_ms=0), at_ms=NOW_MS)

@@ -27,9 +27,12 @@ from einthoven_protocol.messages import (
     ExchangeResponse,
     NoteRow,
     Register,
+    RejectReason,
     ResultId,
     ResultRow,
+    RowVerdict,
     ServerLimits,
+    VerdictCode,
 )
 
 OTHER = 8
@@ -105,6 +108,38 @@ async def test_an_urgent_result_behind_a_backlog_is_in_the_first_request_that_pu
     server.exchanges.clear()
     await run(store, server, max_results=100)
     assert [row.counter for row in server.exchanges[0].alerts] == [500], "a server that is known needs no greeting"
+
+
+class HoldsAnother(FeedServer):
+    """Holds another row under the device's first counter of epoch 1; and its second answer takes its time."""
+
+    store: MemoryStore
+
+    def exchange(self, request: ExchangeRequest) -> ExchangeResponse:
+        if len(self.exchanges) == 2:
+            result, segment = window(77)
+            self.store.append_window(replace(result, tier=RiskTier.URGENT), segment)
+        if request.epoch != 1 or not request.results:
+            return super().exchange(request)
+        answer = super().exchange(msgspec.structs.replace(request, results=(), seals=()))
+        conflict = RowVerdict(1, VerdictCode.REJECTED, RejectReason.CONFLICTS_WITH_STORED)
+        return msgspec.structs.replace(answer, acknowledged=1, verdicts=(conflict,))
+
+
+async def test_what_is_urgent_does_not_wait_until_all_was_heard() -> None:
+    """Of the closed epoch nothing is pushed before (R7); of the current one everything (R14)."""
+    store, server = a_device(1), HoldsAnother(dict(KEYS), page=10)
+    server.store = store
+    for counter in range(1, 36):
+        server.put(OTHER, 1, a_row(counter))
+
+    report = await run(store, server)
+
+    refused, reading, next_page, *_ = server.exchanges
+    assert (refused.epoch, len(refused.results), reading.results) == (1, 1, ())
+    assert reading.epoch == next_page.epoch == report.state.epoch != 1
+    assert [row.tier for row in next_page.results] == [RiskTier.URGENT]
+    assert (report.forked, report.state.waiting, report.state.last_digest_equal) == (True, 0, True)
 
 
 async def test_the_servers_limits_are_kept_from_the_next_request_on() -> None:

@@ -78,8 +78,8 @@ class _PrefersTheLowerTime(_Handing):
 class _DropsAlerts(_Handing):
     """Sends nothing ahead."""
 
-    def pending(self, *, limit: int) -> Pending:
-        waiting: Pending = self._behind.pending(limit=limit)
+    def pending(self, *, limit: int, current: bool = False) -> Pending:
+        waiting: Pending = self._behind.pending(limit=limit, current=current)
         return replace(waiting, alerts=(), alert_segment_digests=())
 
 
