@@ -114,7 +114,7 @@ class SimulatedTransport:
 
     def _look_at_the_lane(self, request: ExchangeRequest) -> None:
         """What may go ahead, goes: once the server said that it takes it, and where nothing is missing before it."""
-        if self._truth.urgent <= self._truth.ahead:
+        if all(map(self._truth.is_ahead, self._truth.urgent)):
             return  # there is nothing that could be left behind
         store = self._process.behind
         state = store.sync_state()

@@ -172,6 +172,7 @@ class Steps:
         if device.disk.restore(noticed=step.noticed, at_ms=device.clock.now_ms()):
             device.life += 1
             device.restored += 1
+            self._world.truth.forgot()
             seen = self._world.truth.seen
             seen.add(Occurred.RESTORED_NOTICED if step.noticed else Occurred.RESTORED_UNNOTICED)
             if device.restored > 1:

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from einthoven.results import RiskTier
+from einthoven.store_rules import is_reused
 from einthoven_bench.simulation.content import note_serial, serial_of
 from einthoven_protocol.messages import (
     AnnotationRow,
@@ -89,7 +90,10 @@ class Truth:
         deleted_targets: Results that somebody had deleted.
         deleted_serials: Results, notes and comments that may be gone because of it.
         taken_back: Up to when words under a name were deleted.
-        ahead: Urgent results that went ahead, or in their turn, with an answer that was taken over.
+        ahead: Urgent results that went ahead, or in their turn, with an answer that was taken over; and where the
+            server stood then.
+        again: Those of them that may go ahead once more, for their device can't know that they did: it was turned back
+            or enrolled anew since, or the server failed over.
         not_ahead: Urgent results that stayed behind in a request in which they could have gone ahead.
         repairs: Requests to compare a bucket.
         forks: At each fail-over: the shard epoch before it, and how far the replica had got.
@@ -109,7 +113,8 @@ class Truth:
     deleted_targets: set[ResultId] = field(default_factory=set)
     deleted_serials: set[int] = field(default_factory=set)
     taken_back: dict[tuple[ResultId, str], int] = field(default_factory=dict)
-    ahead: set[int] = field(default_factory=set)
+    ahead: dict[int, Cursor] = field(default_factory=dict)
+    again: set[int] = field(default_factory=set)
     not_ahead: set[int] = field(default_factory=set)
     repairs: int = 0
     forks: list[Cursor] = field(default_factory=list)
@@ -127,16 +132,26 @@ class Truth:
 
     def survives(self, promise: Promise) -> bool:
         """Whether the server that made it still has the history in which it did."""
-        return all(
-            promise.head.commit_seq <= kept.commit_seq
-            for kept in self.forks
-            if promise.head.shard_epoch <= kept.shard_epoch
-        )
+        return self._is_held(promise.head)
+
+    def _is_held(self, head: Cursor) -> bool:
+        """Whether what the server held when it stood there is in the history that survived."""
+        return all(head.commit_seq <= kept.commit_seq for kept in self.forks if head.shard_epoch <= kept.shard_epoch)
+
+    def is_ahead(self, serial: int) -> bool:
+        """Whether an urgent result waits no more: it went ahead, and the server did not lose it."""
+        return serial in self.ahead and self._is_held(self.ahead[serial])
 
     def took_over(self, request: ExchangeRequest, response: ExchangeResponse, head: Cursor) -> None:
         """A device took over an answer."""
         alias = request.device_alias
-        self.ahead |= urgent_of(request.alerts) | urgent_of(request.results)
+        # What is above the mark was not settled, and what is another's place is given again: both go ahead yet.
+        reused = {verdict.counter for verdict in response.verdicts if is_reused(verdict)}
+        settled = [row for row in request.results if row.counter <= response.acknowledged]
+        went = urgent_of(request.alerts) | urgent_of(settled)
+        went -= urgent_of([row for row in settled if row.counter in reused])
+        self.ahead |= dict.fromkeys(went, head)
+        self.again -= went
         verdicts = {verdict.counter: verdict.code for verdict in response.verdicts}
         for row in request.results:
             if row.counter <= response.acknowledged and verdicts.get(row.counter, VerdictCode.ACCEPTED) in _HELD:
@@ -163,8 +178,10 @@ class Truth:
     def leaves(self, request: ExchangeRequest, waiting: Sequence[ResultRow], most: int) -> None:
         """A request leaves a device that may send so many alerts, with these results of its epoch waiting."""
         urgent = sorted((row.counter, serial_of(row)) for row in waiting if row.tier == RiskTier.URGENT)
-        due = [serial for _, serial in urgent if serial not in self.ahead][:most]
-        self.not_ahead |= set(due) - urgent_of(request.alerts) - urgent_of(request.results)
+        alerts = urgent_of(request.alerts)
+        once_more = sum(self.is_ahead(serial) and serial in self.again for serial in alerts)
+        due = [serial for _, serial in urgent if not self.is_ahead(serial)][: max(0, most - once_more)]
+        self.not_ahead |= set(due) - alerts - urgent_of(request.results)
 
     def took_back_note(self, note: NoteRow) -> None:
         """Somebody deletes a note."""
@@ -190,9 +207,13 @@ class Truth:
         return any(cursor.shard_epoch <= kept.shard_epoch for kept in self.forks)
 
     def failed_over(self, kept: Cursor) -> None:
-        """The server goes on from there; what went ahead does so again."""
+        """The server goes on from there; what went ahead and was lost does so again, and what was not lost may."""
         self.forks.append(kept)
-        self.ahead.clear()
+        self.forgot()
+
+    def forgot(self) -> None:
+        """A device no longer knows what went ahead."""
+        self.again |= self.ahead.keys()
 
     def said(self, device: int, life: int, row: AnnotationRow, before: Iterable[AnnotationRow]) -> None:
         """Somebody said something on a device.

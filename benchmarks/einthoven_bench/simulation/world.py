@@ -218,5 +218,6 @@ class World:
         device.former_aliases.add(former.device_alias)
         device.identity = identity
         device.life += 1
+        self.truth.forgot()
         if revoke:
             self.server.registry.revoke(former.device_id)
