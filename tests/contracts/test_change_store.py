@@ -469,6 +469,44 @@ async def test_a_deletion_spares_the_field_that_was_written_after_it(two: tuple[
     assert (row.rhythm.value, row.comment.value, response.refused) == ("", "a", ())
 
 
+async def test_of_words_that_are_partly_deleted_the_rest_is_taken_and_comes_down(two: tuple[Phone, Phone]) -> None:
+    first, _ = two
+    target = ResultId(first.alias, 1, 1)
+    gone = Tombstone(RowKind.ANNOTATION, *_parts(target), first.device.patient_id, at(1))
+    early = first.words(target, comment=("early", at(1)))
+    await first.exchange(annotations=(early,), annotation_bases=((0, 0),))
+    await first.exchange(deletions=(gone,))
+    request = first.request(
+        annotations=(first.words(target, rhythm=("N", at(2)), comment=("early", at(1))),), annotation_bases=((0, 0),)
+    )
+
+    for _ in range(2):  # the answer is lost, and it is sent again
+        response = await first.send(request)
+        assert [one.reason for one in response.refused] == [RejectReason.DELETED]
+        assert response.annotations == (first.words(target, rhythm=("N", at(2))),)
+
+    first.take(request, response)
+    assert (await first.exchange()).annotations == ()
+    first.check()
+
+
+async def test_what_was_taken_before_a_deletion_comes_down_if_its_answer_was_lost(two: tuple[Phone, Phone]) -> None:
+    """The device pushes all of it again, hears that it was deleted, and yet a part of it is held."""
+    first, second = two
+    target, author = ResultId(first.alias, 1, 1), first.device.patient_id
+    gone = Tombstone(RowKind.ANNOTATION, *_parts(target), author, at(1))
+    late = first.words(target, rhythm=("N", at(2)))
+    await second.exchange(annotations=(second.words(target, comment=("early", at(1))),), annotation_bases=((0, 0),))
+    await second.exchange(deletions=(gone,))
+    await first.send(first.request(annotations=(late,), annotation_bases=((0, 0),)))
+    both = first.words(target, rhythm=("N", at(2)), comment=("mine", at(1)))
+
+    response = await first.send(first.request(annotations=(both,), annotation_bases=((0, 0),)))
+
+    assert [one.reason for one in response.refused] == [RejectReason.DELETED]
+    assert response.annotations == (late,)
+
+
 async def test_a_deletion_that_comes_late_spares_what_was_said_since(two: tuple[Phone, Phone]) -> None:
     first, second = two
     target, author = ResultId(first.alias, 1, 1), first.device.patient_id

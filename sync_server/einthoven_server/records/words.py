@@ -55,7 +55,11 @@ class Writer:
 
 
 def settle(books: Books, push: Push) -> list[AnnotationVerdict]:
-    """Take a push's annotations in; return those that were refused."""
+    """Take a push's annotations in; return those that were refused.
+
+    Where a tombstone is as late as some registers of a row, and not as all of them, the row is refused as deleted, and
+    the later ones are taken all the same: they come down, so that the device knows what is held of what it pushed.
+    """
     request, device = push.request, push.device
     bases: tuple[tuple[int, int] | None, ...] = request.annotation_bases or (None,) * len(request.annotations)
     authors = (device.device_id, device.patient_id)
@@ -63,15 +67,17 @@ def settle(books: Books, push: Push) -> list[AnnotationVerdict]:
     refused = []
     for row, marks in zip(request.annotations, bases, strict=True):
         reason = _refusal(books, device.patient_id, authors, row, latest)
-        kept = _after_tombstone(books, row)
-        if reason is RejectReason.NONE and says_nothing(kept) and not says_nothing(row):
+        kept = _after_tombstone(books, row) if reason is RejectReason.NONE else None
+        if kept is not None and not says_nothing(kept):
+            take(books, device.patient_key, kept, Writer((device.alias, request.epoch), marks))
+            if kept != row:
+                _send_back(books, device.patient_key, row)
+        if kept is not None and kept != row:
             reason = RejectReason.DELETED
         if reason is not RejectReason.NONE:
             target = row.target
             identity = (target.device_alias, target.epoch, target.counter, row.author)
             refused.append(AnnotationVerdict(RowKind.ANNOTATION, *identity, reason))
-        elif not says_nothing(kept):
-            take(books, device.patient_key, kept, Writer((device.alias, request.epoch), marks))
     return refused
 
 
@@ -106,6 +112,17 @@ def take(books: Books, key: PatientKey, row: AnnotationRow, writer: Writer | Non
     books.held.origins[place] = origin
     books.written.annotations[place] = NewAnnotation(merged, key, share, books.next_seq(), origin)
     return merged
+
+
+def _send_back(books: Books, key: PatientKey, row: AnnotationRow) -> None:
+    """Have a row come down to whoever wrote it, who can't know what of it is held; nothing if it does already."""
+    place = (row.target, row.author)
+    held = books.held.annotations.get(place)
+    if held is None or books.held.origins.get(place) is None:
+        return
+    share = digests.annotation_sum(_owner_key(books, key, row.target), held)
+    books.held.origins[place] = None
+    books.written.annotations[place] = NewAnnotation(held, key, share, books.next_seq(), None)
 
 
 def says_nothing(row: AnnotationRow) -> bool:
