@@ -144,7 +144,7 @@ def take_over_repair(rows: SqlCipherRows, request: RepairRequest, response: Repa
     for epoch, results in again.items():
         asked = ExchangeRequest(device_alias=alias, epoch=epoch)
         fork_if_current(rows, epoch, ForkReason.COUNTER_REUSED, at_ms=at_ms)
-        give_again(rows, results, asked, ())
+        give_again(rows, results, asked, (), at_ms=at_ms)
     _compare(rows, sync_line(rows), own, more=False)
 
 
@@ -187,7 +187,7 @@ def _settle_results(
     if again:
         fork_if_current(rows, request.epoch, reason, at_ms=at_ms)
     if whole:
-        give_again(rows, again, request, response.results)
+        give_again(rows, again, request, response.results, at_ms=at_ms)
     settle_alerts(rows, request, response, buckets)
 
 

@@ -352,7 +352,7 @@ def _was_given_again(rows: SqlCipherRows, row: NoteRow, came: Sequence[NoteRow])
     """R7: whether this own note came down from another place, before or in this very answer."""
     alias = own_alias(rows)
     if any(
-        one.device_alias == alias and is_same_note(one, row) and own_note(rows, one.epoch, one.counter) is None
+        one.device_alias == alias and is_same_note(one, row) and not _is_taken(rows, one.epoch, one.counter, row)
         for one in came
     ):
         return True
@@ -361,9 +361,17 @@ def _was_given_again(rows: SqlCipherRows, row: NoteRow, came: Sequence[NoteRow])
     )
     kept = [NoteLine(*line) for line in found]
     return any(
-        is_same_note(decode_note_row(line.body), row) and own_note(rows, line.epoch, line.counter) is None
+        is_same_note(decode_note_row(line.body), row) and not _is_taken(rows, line.epoch, line.counter, row)
         for line in kept
     )
+
+
+def _is_taken(rows: RowReader, epoch: int, counter: int, row: NoteRow) -> bool:
+    """Whether an own note stands there whose fate is decided, or which is this very note."""
+    own = own_note(rows, epoch, counter)
+    if own is None:
+        return False
+    return counter <= note_log(rows, epoch).acknowledged or is_same_note(decode_note_row(own.body), row)
 
 
 def hear_note(rows: SqlCipherRows, row: NoteRow, alias: int, buckets: Buckets) -> None:

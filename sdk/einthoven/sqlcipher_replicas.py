@@ -184,8 +184,8 @@ def find_replica(rows: RowReader, device_alias: int, position: int) -> ReplicaLi
 
 def find_equal(
     rows: RowReader, own_alias: int, results: Sequence[Row], came: Sequence[IdentifiedResult]
-) -> list[int | None]:
-    """R7: where own results came down from, before or in this very answer, if they were given again before.
+) -> list[list[int]]:
+    """R7: where each of some own results came down from, before or in this very answer, ascending.
 
     Args:
         rows: Reads.
@@ -193,23 +193,25 @@ def find_equal(
         results: Rows of table ``result``.
         came: Results of the answer.
     """
-    here: dict[bytes, int] = {}
+    here: defaultdict[bytes, set[int]] = defaultdict(set)
     for one in came:
-        position = position_of(one.epoch, one.row.counter)
-        if one.device_alias == own_alias and rows.get("result", (position,)) is None:
-            content = _content(encode_result_row(one.row))
-            here[content] = min(position, here.get(content, position))
-    return [_find_equal_replica(rows, own_alias, row, here.get(_content(row[2]))) for row in results]
+        if one.device_alias == own_alias:
+            here[_content(encode_result_row(one.row))].add(position_of(one.epoch, one.row.counter))
+    history = link_line(rows).history
+    return [
+        sorted({*_equal_replicas(rows, own_alias, row, history), *here.get(_content(row[2]), ())}) for row in results
+    ]
 
 
-def _find_equal_replica(rows: RowReader, own_alias: int, result: Row, came: int | None) -> int | None:
-    clause = """WHERE device_alias = ? AND started_at_ms = ? AND history = ? AND NOT EXISTS (
-        SELECT 1 FROM result WHERE result.position = replica.position) ORDER BY position"""
-    for row in rows.select("replica", clause, (own_alias, result[1], link_line(rows).history)):
-        line = ReplicaLine(*row)
-        if _content(line.body) == _content(result[2]):
-            return line.position if came is None else min(line.position, came)
-    return came
+def _equal_replicas(rows: RowReader, own_alias: int, result: Row, history: int) -> list[int]:
+    clause = "WHERE device_alias = ? AND started_at_ms = ? AND history = ?"
+    found = [ReplicaLine(*row) for row in rows.select("replica", clause, (own_alias, result[1], history))]
+    return [line.position for line in found if is_same_result(line.body, result[2])]
+
+
+def is_same_result(one: bytes, other: bytes) -> bool:
+    """Whether two canonical rows are equal but for their counters."""
+    return _content(one) == _content(other)
 
 
 def _content(body: bytes) -> bytes:

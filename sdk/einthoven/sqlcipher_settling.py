@@ -23,7 +23,7 @@ from einthoven.result_rows import from_row
 from einthoven.sqlcipher_books import EpochLine, epoch_lines, link_line, results_above, sync_line
 from einthoven.sqlcipher_buckets import Buckets, own_held
 from einthoven.sqlcipher_former_notes import become_former
-from einthoven.sqlcipher_replicas import drop_replicas_at, find_equal
+from einthoven.sqlcipher_replicas import drop_replicas_at, find_equal, is_same_result
 from einthoven.sqlcipher_result_runs import stored_run
 from einthoven.sqlcipher_row_reading import Row
 from einthoven.sqlcipher_rows import SqlCipherRows
@@ -198,34 +198,82 @@ def settle_hole(rows: SqlCipherRows, line: EpochLine, response: ExchangeResponse
 
 
 def give_again(
-    rows: SqlCipherRows, results: Sequence[Row], request: ExchangeRequest, came: Sequence[IdentifiedResult]
+    rows: SqlCipherRows,
+    results: Sequence[Row],
+    request: ExchangeRequest,
+    came: Sequence[IdentifiedResult],
+    *,
+    at_ms: int,
 ) -> None:
     """R7: move results to the next counters of the current epoch, and own words on them along.
 
     Args:
         rows: Writes.
-        results: Of the request's epoch, in order.
+        results: Of the request's epoch, in order; what has left already is passed over.
         request: What was sent.
         came: Results of the same answer.
+        at_ms: UTC ms since 1970.
     """
+    results = [row for row in results if rows.get("result", (row[0],)) is not None]
     if not results:
         return
-    held = find_equal(rows, request.device_alias, results, came)
-    new = [row for row, position in zip(results, held, strict=True) if position is None]
+    alias = request.device_alias
+    displaced = _displaced(rows, alias, results, came)
+    for row in displaced:
+        fork_if_current(rows, epoch_and_counter(row[0])[0], ForkReason.COUNTER_REUSED, at_ms=at_ms)
+    leaving = sorted([*results, *displaced], key=lambda row: row[0])
+    for row in leaving:
+        _leave(rows, alias, row)
+    free = [_first_free(rows, places) for places in find_equal(rows, alias, leaving, came)]
+    new = [row for row, place in zip(leaving, free, strict=True) if place is None]
     counters = iter(rows.append_results([from_row(decode_result_row(row[2]), row[3]) for row in new]))
-    epoch, history = rows.current_epoch()[0], link_line(rows).history
+    epoch = rows.current_epoch()[0]
+    now = [position_of(epoch, next(counters)) if place is None else place for place in free]
     pushed = {words.key_of(row): row for row in request.annotations}
-    for row, position in zip(results, held, strict=True):
-        rows.delete("result", (row[0],))
-        place = (epoch, next(counters)) if position is None else epoch_and_counter(position)
-        ahead = rows.get("alert_sent", (row[0],))
-        if ahead is not None:
-            rows.delete("alert_sent", (row[0],))
-            if ahead[1]:
-                # The server has it where it was, and is counted there.
-                rows.put("replica", (request.device_alias, row[0], row[1], history, row[2]))
-        old = ResultId(request.device_alias, *epoch_and_counter(row[0]))
-        _move_own_words(rows, old, ResultId(request.device_alias, *place), pushed)
+    # The last first: who stood where another one goes has left by then, as nothing is given again to an earlier epoch.
+    for row, position in reversed(list(zip(leaving, now, strict=True))):
+        if row[0] != position:
+            old, new_target = (ResultId(alias, *epoch_and_counter(place)) for place in (row[0], position))
+            _move_own_words(rows, old, new_target, pushed)
+
+
+def _displaced(rows: SqlCipherRows, alias: int, results: Sequence[Row], came: Sequence[IdentifiedResult]) -> list[Row]:
+    """R7: results of which nothing is decided, and which stand where the server has one of those, or of these."""
+    leaving, found, asked = {row[0] for row in results}, [], list(results)
+    while asked:
+        taken: dict[int, Row] = {}
+        for row, places in zip(asked, find_equal(rows, alias, asked, came), strict=True):
+            there = [other for place in places if (other := rows.get("result", (place,))) and place not in leaving]
+            if len(there) == len(places):
+                taken.update({other[0]: other for other in there if _is_of_another(rows, other, row)})
+        asked = [row for position, row in sorted(taken.items())]
+        leaving.update(taken)
+        found += asked
+    return found
+
+
+def _is_of_another(rows: SqlCipherRows, there: Row, row: Row) -> bool:
+    """Whether a result that stands somewhere is not this one, and nothing is decided of it."""
+    epoch, counter = epoch_and_counter(there[0])
+    ahead = rows.get("alert_sent", (there[0],))
+    undecided = counter > EpochLine(*(rows.get("epoch", (epoch,)) or ())).acknowledged and not (ahead and ahead[1])
+    return undecided and not is_same_result(there[2], row[2])
+
+
+def _first_free(rows: SqlCipherRows, positions: Sequence[int]) -> int | None:
+    return next((position for position in positions if rows.get("result", (position,)) is None), None)
+
+
+def _leave(rows: SqlCipherRows, alias: int, row: Row) -> None:
+    """A result leaves its place; what the server has of it there becomes a replica (R14)."""
+    rows.delete("result", (row[0],))
+    ahead = rows.get("alert_sent", (row[0],))
+    if ahead is None:
+        return
+    rows.delete("alert_sent", (row[0],))
+    if ahead[1]:
+        # The server has it where it was, and is counted there.
+        rows.put("replica", (alias, row[0], row[1], link_line(rows).history, row[2]))
 
 
 def _move_own_words(

@@ -19,7 +19,7 @@ from einthoven.ports import Pending, SyncState
 from einthoven.result_rows import to_row
 from einthoven.results import WindowResult
 from einthoven.store_events import ForkReason
-from einthoven.store_memory_books import AnnotationName, Books, Replica
+from einthoven.store_memory_books import AnnotationName, Books, Place, Replica
 from einthoven.store_memory_buckets import all_digests, other_digests, server_digests
 from einthoven.store_memory_words import (
     is_deleted,
@@ -246,8 +246,10 @@ def apply_repair(books: Books, request: RepairRequest, response: RepairResponse,
     for epoch in sorted({epoch for epoch, _ in again}):
         if epoch == books.epoch:
             books.fork(ForkReason.COUNTER_REUSED, draw, at_ms)
-        results = [books.results[place] for place in sorted(again) if place[0] == epoch]
-        _give_again(books, epoch, results, ExchangeRequest(device_alias=books.own_alias, epoch=epoch), ())
+        asked = ExchangeRequest(device_alias=books.own_alias, epoch=epoch)
+        # Some may have left already, with those of an epoch before.
+        places = [place for place in again if place[0] == epoch and place in books.results]
+        _give_again(books, places, asked, (), draw, at_ms)
     _compare(books, more=False)
 
 
@@ -321,13 +323,13 @@ def _settle_pushed(
         if verdict is None:
             books.replicas.pop(ResultId(request.device_alias, epoch, counter), None)
         elif is_reused(verdict):
-            again.append(books.results[epoch, counter])
+            again.append((epoch, counter))
         else:
             books.refused[epoch, counter] = verdict
     books.acknowledged[epoch] = max(mark, new_mark)
     if any((epoch, counter) in books.results for counter in reused) and epoch == books.epoch:
         books.fork(ForkReason.COUNTER_REUSED, draw, at_ms)
-    _give_again(books, epoch, again, request, response.results)
+    _give_again(books, again, request, response.results, draw, at_ms)
 
 
 def _settle_hole(
@@ -350,47 +352,74 @@ def _settle_hole(
         return
     if epoch == books.epoch:
         books.fork(ForkReason.SERVER_BEHIND, draw, at_ms)
-    _give_again(books, epoch, waiting[:MAX_GIVEN_AGAIN], request, response.results)
+    again = [(epoch, result.counter) for result in waiting[:MAX_GIVEN_AGAIN]]
+    _give_again(books, again, request, response.results, draw, at_ms)
 
 
 def _give_again(
     books: Books,
-    epoch: int,
-    results: Sequence[WindowResult],
+    places: Sequence[Place],
     request: ExchangeRequest,
     came: Sequence[IdentifiedResult],
+    draw: Draw,
+    at_ms: int,
 ) -> None:
-    """R7: results leave their place for the next counters of the current epoch; own words on them go along."""
-    pushed = {(row.target, row.author): row for row in request.annotations}
-    for result in results:
-        place = (epoch, result.counter)
-        old_target = ResultId(request.device_alias, *place)
+    """R7: results leave their places for the next counters of the current epoch; own words on them go along."""
+    displaced = _displaced(books, places, request.device_alias, came)
+    if any(epoch == books.epoch for epoch, _ in displaced):
+        books.fork(ForkReason.COUNTER_REUSED, draw, at_ms)
+    left = [(place, books.results.pop(place)) for place in sorted({*places, *displaced})]
+    for place, result in left:
         if books.alerts.pop(place, False):
-            books.replicas[old_target] = Replica(to_row(result))
-        del books.results[place]
-        new_target = _given_before(books, request.device_alias, result, came)
-        if new_target is None:
-            given = books.give_counter(result)
-            new_target = ResultId(request.device_alias, books.epoch, given.counter)
-        for name in sorted(name for name in books.own if name[0] == old_target):
-            _move_words(books, name, new_target, pushed.get(name))
+            books.replicas[ResultId(request.device_alias, *place)] = Replica(to_row(result))
+    moves = []
+    for place, result in left:
+        target = _given_before(books, request.device_alias, result, came)
+        if target is None:
+            target = ResultId(request.device_alias, books.epoch, books.give_counter(result).counter)
+        moves.append((ResultId(request.device_alias, *place), target))
+    pushed = {(row.target, row.author): row for row in request.annotations}
+    # The last first: who stood where another one goes has left by then, as nothing is given again to an earlier epoch.
+    for old, new in reversed(moves):
+        for name in sorted(name for name in books.own if name[0] == old != new):
+            _move_words(books, name, new, pushed.get(name))
+
+
+def _displaced(books: Books, places: Sequence[Place], alias: int, came: Sequence[IdentifiedResult]) -> list[Place]:
+    """R7: results of which nothing is decided, and which stand where the server has one of those, or of these."""
+    leaving, asked = set(places), list(places)
+    while asked:
+        result = books.results[asked.pop()]
+        there = {(name.epoch, name.counter) for name in _equal_rows(books, alias, result, came)}
+        if there <= (books.results.keys() - leaving):
+            found = [place for place in sorted(there) if _is_of_another(books, place, result)]
+            leaving.update(found)
+            asked += found
+    return sorted(leaving - set(places))
+
+
+def _is_of_another(books: Books, place: Place, result: WindowResult) -> bool:
+    """Whether a result stands there that is not this one, and of which nothing is decided."""
+    undecided = place[1] > books.acknowledged[place[0]] and not books.alerts.get(place, False)
+    return undecided and to_row(replace(books.results[place], counter=result.counter)) != to_row(result)
 
 
 def _given_before(books: Books, alias: int, result: WindowResult, came: Sequence[IdentifiedResult]) -> ResultId | None:
     """R7: where this own result came down from, before or in this very answer, if it was given again before."""
+    found = _equal_rows(books, alias, result, came)
+    return min((name for name in found if (name.epoch, name.counter) not in books.results), default=None)
+
+
+def _equal_rows(books: Books, alias: int, result: WindowResult, came: Sequence[IdentifiedResult]) -> list[ResultId]:
+    """Own rows that came down, and are this result but for epoch and counter."""
     row = to_row(result)
     there = [(name, kept.row) for name, kept in books.replicas.items() if kept.known]
     there += [(ResultId(one.device_alias, one.epoch, one.row.counter), one.row) for one in came]
-    return min(
-        (
-            name
-            for name, held in there
-            if name.device_alias == alias
-            and (name.epoch, name.counter) not in books.results
-            and msgspec.structs.replace(held, counter=row.counter) == row
-        ),
-        default=None,
-    )
+    return [
+        name
+        for name, held in there
+        if name.device_alias == alias and msgspec.structs.replace(held, counter=row.counter) == row
+    ]
 
 
 def _move_words(books: Books, name: AnnotationName, new_target: ResultId, pushed: AnnotationRow | None) -> None:

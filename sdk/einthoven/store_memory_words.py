@@ -362,8 +362,14 @@ def _was_given_again(books: Books, note: NoteRow, came: Sequence[NoteRow]) -> bo
     return any(
         row.device_alias == books.own_alias and is_same_note(row, note)
         for row in (*there, *came)
-        if (row.epoch, row.counter) not in books.own_notes
+        if not _is_taken(books, (row.epoch, row.counter), note)
     )
+
+
+def _is_taken(books: Books, place: Place, note: NoteRow) -> bool:
+    """Whether an own note stands there whose fate is decided, or which is this very note."""
+    own, mark = books.own_notes.get(place), books.notes_acknowledged.get(place[0], 0)
+    return own is not None and (place[1] <= mark or is_same_note(own.row, note))
 
 
 def _give_note_again(books: Books, place: Place, came: Sequence[NoteRow]) -> None:

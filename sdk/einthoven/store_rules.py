@@ -39,9 +39,11 @@ Applying an exchange (``Store.apply_exchange``), rule by rule:
         server did not know before this exchange go with it; such a one that was pushed in this very request stays at
         the old place too, for there the server has it now. The refusal is not kept. If an own row that came down
         (R11) is equal to it but for epoch and counter, it was given again before: it only leaves its place, and own
-        words go to that row. So do notes. An answer that does not show all that the server has (``more``, or R17) can't
-        say whether a result was given again before: the store forks, but the mark stays below the first such result,
-        which is pushed once more when the rest was heard. The same holds for R8.
+        words go to that row. Where a result of which nothing is decided stands at that row's place, the store was
+        turned back to before that row: it is given again as well, as if it had been refused. So do notes, but
+        that what stands there waits for its own refusal. An answer that does not show all that the server has
+        (``more``, or R17) can't say whether a result was given again before: the store forks, but the mark stays below
+        the first such result, which is pushed once more when the rest was heard. The same holds for R8.
     R8. Where the result above the mark is missing and later ones wait, nothing can be pushed: a server takes no gap.
         ``pending`` is then an empty question in that epoch. If the answer covers the hole, the mark moves to the end
         of the hole, and what follows is pushed. If it does not (and is not from before the mark: R4's late pairs),
@@ -73,7 +75,7 @@ What came with version 1.1 of the protocol (*own* is what has this device's alia
     R14. An urgent result that waits, and stands behind those of a push, goes ahead (``alerts``) once in a history:
         when the exchange that carried it is applied. If it was not refused, the server holds it from then on, above
         the mark. Beyond a hole (R8) none goes ahead. If it is given again, what the server has of it becomes a
-        replica.
+        replica, which is where it was given before (R7).
     R15. What ``delete`` removes is not listed from then on. Its deletion waits: that of a note until the note is
         settled (a log has no holes, so an unsent note is sent first), that of an annotation while its result waits
         (R9); what is written again there meanwhile waits for the deletion. An annotation of an own result that itself

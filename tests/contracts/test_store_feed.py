@@ -722,6 +722,42 @@ def test_a_result_is_given_again_only_once_all_that_the_server_has_was_heard(
     assert [(one.epoch, one.row.counter) for one in store.replicas(0, 2**60)] == [(9, 5)]
 
 
+def test_what_stands_where_an_equal_row_came_from_is_given_again_as_well(store: Store, make_window: MakeWindow) -> None:
+    (mine,) = filled(store, make_window, 1)
+    store.annotate(annotation())
+    conflict = (RowVerdict(1, VerdictCode.REJECTED, RejectReason.CONFLICTS_WITH_STORED),)
+    epoch = answered(store, verdicts=conflict, more=True).epoch
+    # In a life that this one does not know of, the first was given again there.
+    came = (IdentifiedResult(device_alias=ALIAS, epoch=epoch, row=to_row(mine)),)
+    later = store.append_window(*make_window(1))
+    store.annotate(annotation(comment="of the later one", epoch=epoch))
+
+    state = answered(store, verdicts=conflict, results=came)
+
+    assert (state.epoch != epoch, state.last_counter, store.stats().results) == (True, 1, 1)
+    assert store.pending(limit=9).results == (to_row(later),)
+    assert [(one.epoch, one.row) for one in store.replicas(0, 2**60)] == [(epoch, to_row(mine))]
+    words = {row.target.epoch: row.comment.value for row in store.annotations()}
+    assert words == {epoch: "seen", state.epoch: "of the later one"}
+
+
+def test_a_note_that_was_given_again_where_another_stands_now_is_not_given_a_third_time(store: Store) -> None:
+    store.put_setting("sync_key", SYNC_KEY)
+    mine = store.add_note("p", "mine", at_ms=5)
+    conflict = (AnnotationVerdict(RowKind.NOTE, ALIAS, 1, 1, "", RejectReason.CONFLICTS_WITH_STORED),)
+    epoch = answered(store, refused=conflict, more=True).epoch
+    came = (msgspec.structs.replace(mine, device_alias=ALIAS, epoch=epoch),)
+    store.add_note("p", "later", at_ms=6)
+
+    state = answered(store, refused=conflict, notes=came)
+
+    assert (state.epoch, state.waiting_notes) == (epoch, 1)
+    assert [row.text for row in store.pending(limit=9).notes] == ["later"]
+    taken = (AnnotationVerdict(RowKind.NOTE, ALIAS, epoch, 1, "", RejectReason.CONFLICTS_WITH_STORED),)
+    answered(store, refused=taken)
+    assert [row.text for row in store.notes(0, 9)] == ["mine", "later"]
+
+
 @pytest.mark.parametrize("came_before", [True, False])
 def test_a_note_is_given_again_only_once_all_that_the_server_has_was_heard(store: Store, came_before: bool) -> None:
     store.put_setting("sync_key", SYNC_KEY)
