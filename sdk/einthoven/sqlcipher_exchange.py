@@ -15,7 +15,7 @@ from einthoven.sqlcipher_books import EpochLine, SyncLine, link_line, note_log, 
 from einthoven.sqlcipher_bucket_repair import take_repair
 from einthoven.sqlcipher_buckets import Buckets, bucket_keys, other_digests, said_digests
 from einthoven.sqlcipher_former_notes import rename_own_deletions
-from einthoven.sqlcipher_notes import own_alias, settle_note_deletion, settle_notes
+from einthoven.sqlcipher_notes import fork_to_hear, own_alias, settle_note_deletion, settle_notes
 from einthoven.sqlcipher_rows import SqlCipherRows
 from einthoven.sqlcipher_settling import (
     begin_enrolment,
@@ -183,8 +183,10 @@ def _settle_results(
     if request.results:
         again, reason = settle_pushed(rows, line, request, response, buckets, whole=whole), ForkReason.COUNTER_REUSED
     else:
-        again, reason = settle_hole(rows, line, response, whole=whole), ForkReason.SERVER_BEHIND
-    if again:
+        again, reason = settle_hole(rows, line, response), ForkReason.SERVER_BEHIND
+    if again and not whole:
+        fork_to_hear(rows, request, at_ms=at_ms)
+    if again and (whole or request.results):
         fork_if_current(rows, request.epoch, reason, at_ms=at_ms)
     if whole:
         give_again(rows, again, request, response.results, at_ms=at_ms)

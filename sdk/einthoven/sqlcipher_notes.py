@@ -260,11 +260,15 @@ def settle_notes(
         again = _reused(rows, log, request, response)
         mark = min(response.notes_acknowledged, request.notes[-1].counter, log.last_counter)
         if again and not whole:
+            fork_to_hear(rows, request, at_ms=at_ms)
             mark = epoch_and_counter(again[0].position)[1] - 1
         _pass_notes(rows, log, request, response, buckets, mark)
         reason = ForkReason.COUNTER_REUSED
     else:
-        again = _pass_hole(rows, log, response, whole=whole) if feeds(response.capabilities) else []
+        again = _pass_hole(rows, log, response) if feeds(response.capabilities) else []
+        if again and not whole:
+            again = []
+            fork_to_hear(rows, request, at_ms=at_ms)
         reason = ForkReason.SERVER_BEHIND
     if again and rows.current_epoch()[0] == request.epoch:
         rows.fork(reason, at_ms=at_ms)
@@ -277,6 +281,14 @@ def settle_notes(
             add_note(rows, row.author, row.text, at_ms=row.at_ms)
         else:
             _drop_deletion(rows, (own_alias(rows), row.epoch, row.counter))
+
+
+def fork_to_hear(rows: SqlCipherRows, request: ExchangeRequest, *, at_ms: int) -> None:
+    """R7: go on in a new epoch, unless the server sends all that it has to one who speaks of the current one."""
+    epoch, last_counter, acknowledged, _ = rows.current_epoch()
+    log = note_log(rows, epoch)
+    if request.epoch != epoch and (last_counter > acknowledged or log.last_counter > log.acknowledged):
+        rows.fork(ForkReason.COUNTER_REUSED, at_ms=at_ms)
 
 
 def _reused(rows: RowReader, log: NoteLog, request: ExchangeRequest, response: ExchangeResponse) -> list[OwnNoteLine]:
@@ -293,7 +305,7 @@ def _reused(rows: RowReader, log: NoteLog, request: ExchangeRequest, response: E
     return found
 
 
-def _pass_hole(rows: SqlCipherRows, log: NoteLog, response: ExchangeResponse, *, whole: bool) -> list[OwnNoteLine]:
+def _pass_hole(rows: SqlCipherRows, log: NoteLog, response: ExchangeResponse) -> list[OwnNoteLine]:
     """R8; return the notes that are to be given again."""
     waiting = waiting_notes(rows, log)
     if not waiting or response.notes_acknowledged < log.acknowledged:
@@ -302,7 +314,7 @@ def _pass_hole(rows: SqlCipherRows, log: NoteLog, response: ExchangeResponse, *,
     if first == log.acknowledged + 1:
         return []
     rows.put("note_log", log._replace(acknowledged=min(response.notes_acknowledged, first - 1)))
-    return [] if response.notes_acknowledged >= first - 1 or not whole else waiting
+    return [] if response.notes_acknowledged >= first - 1 else waiting
 
 
 def _pass_notes(

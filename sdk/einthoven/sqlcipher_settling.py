@@ -185,7 +185,7 @@ def settle_alerts(rows: SqlCipherRows, request: ExchangeRequest, response: Excha
             drop_replicas_at(rows, [position], buckets)
 
 
-def settle_hole(rows: SqlCipherRows, line: EpochLine, response: ExchangeResponse, *, whole: bool) -> list[Row]:
+def settle_hole(rows: SqlCipherRows, line: EpochLine, response: ExchangeResponse) -> list[Row]:
     """R8: move the mark through a hole; return what is to be given again."""
     waiting = list(results_above(rows, line, line.last_counter, MAX_GIVEN_AGAIN))
     if not waiting or response.acknowledged < line.acknowledged:
@@ -194,7 +194,7 @@ def settle_hole(rows: SqlCipherRows, line: EpochLine, response: ExchangeResponse
     if first_waiting == line.acknowledged + 1:
         return []
     _move_mark(rows, line, min(response.acknowledged, first_waiting - 1))
-    return waiting if whole and response.acknowledged < first_waiting - 1 else []
+    return waiting if response.acknowledged < first_waiting - 1 else []
 
 
 def give_again(

@@ -218,6 +218,20 @@ class Books:
         self.record(AuditAction.FORKED, fork_subject(old, new, reason), at_ms)
         self.events.append(StoreForked(old, new, reason))
 
+    def fork_to_hear(self, asked: int, draw: Draw, at_ms: int) -> None:
+        """R7: go on in a new epoch, unless the server sends all that it has to one who speaks of the current one.
+
+        Args:
+            asked: Epoch of the request.
+            draw: Source of chance.
+            at_ms: UTC ms since 1970.
+        """
+        epoch = self.epoch
+        undecided = self.epochs[epoch] > self.acknowledged[epoch]
+        notes_undecided = self.notes_given.get(epoch, 0) > self.notes_acknowledged.get(epoch, 0)
+        if asked != epoch and (undecided or notes_undecided):
+            self.fork(ForkReason.COUNTER_REUSED, draw, at_ms)
+
     def waiting(self, epoch: int) -> list[WindowResult]:
         """Results of an epoch above its mark, in order."""
         return [

@@ -314,6 +314,8 @@ def _settle_pushed(
     ]
     if reused and not whole:
         new_mark = reused[0] - 1
+        if any((epoch, counter) in books.results for counter in reused):
+            books.fork_to_hear(epoch, draw, at_ms)
     again = []
     for counter in range(mark + 1, new_mark + 1):
         verdict = verdicts.get(counter)
@@ -348,7 +350,10 @@ def _settle_hole(
         return
     end_of_hole = waiting[0].counter - 1
     books.acknowledged[epoch] = min(response.acknowledged, end_of_hole)
-    if response.acknowledged >= end_of_hole or not whole:
+    if response.acknowledged >= end_of_hole:
+        return
+    if not whole:
+        books.fork_to_hear(epoch, draw, at_ms)
         return
     if epoch == books.epoch:
         books.fork(ForkReason.SERVER_BEHIND, draw, at_ms)

@@ -284,11 +284,16 @@ def settle_notes(
             return
         reused = _reused_notes(books, request, response, mark)
         last = min(response.notes_acknowledged, request.notes[-1].counter, books.notes_given.get(epoch, 0))
-        last = last if whole or not reused else min(last, reused[0] - 1)
+        if reused and not whole:
+            last = min(last, reused[0] - 1)
+            books.fork_to_hear(epoch, draw, at_ms)
         again = _pass_notes(books, request, response, mark, last)
         forks, reason = bool(reused), ForkReason.COUNTER_REUSED
     else:
-        again = _pass_hole(books, response, epoch, mark, whole=whole) if feeds(response.capabilities) else []
+        again = _pass_hole(books, response, epoch, mark) if feeds(response.capabilities) else []
+        if again and not whole:
+            again = []
+            books.fork_to_hear(epoch, draw, at_ms)
         forks, reason = bool(again), ForkReason.SERVER_BEHIND
     if forks and epoch == books.epoch:
         books.fork(reason, draw, at_ms)
@@ -296,14 +301,14 @@ def settle_notes(
         _give_note_again(books, place, response.notes)
 
 
-def _pass_hole(books: Books, response: ExchangeResponse, epoch: int, mark: int, *, whole: bool) -> list[Place]:
+def _pass_hole(books: Books, response: ExchangeResponse, epoch: int, mark: int) -> list[Place]:
     """R8; return the notes that are to be given again."""
     waiting = books.waiting_notes(epoch)
     if not waiting or waiting[0].counter == mark + 1 or response.notes_acknowledged < mark:
         return []
     end_of_hole = waiting[0].counter - 1
     books.notes_acknowledged[epoch] = min(response.notes_acknowledged, end_of_hole)
-    if response.notes_acknowledged >= end_of_hole or not whole:
+    if response.notes_acknowledged >= end_of_hole:
         return []
     return [(row.epoch, row.counter) for row in waiting]
 

@@ -43,7 +43,9 @@ Applying an exchange (``Store.apply_exchange``), rule by rule:
         turned back to before that row: it is given again as well, as if it had been refused. So do notes, but
         that what stands there waits for its own refusal. An answer that does not show all that the server has
         (``more``, or R17) can't say whether a result was given again before: the store forks, but the mark stays below
-        the first such result, which is pushed once more when the rest was heard. The same holds for R8.
+        the first such result, which is pushed once more when the rest was heard. The rest is heard in the current
+        epoch, of which a server does not send what it has: if anything that was given there is undecided, a former
+        life may have written there too, and the store forks again. The same holds for R8.
     R8. Where the result above the mark is missing and later ones wait, nothing can be pushed: a server takes no gap.
         ``pending`` is then an empty question in that epoch. If the answer covers the hole, the mark moves to the end
         of the hole, and what follows is pushed. If it does not (and is not from before the mark: R4's late pairs),

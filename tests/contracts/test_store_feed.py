@@ -775,6 +775,19 @@ def test_a_note_is_given_again_only_once_all_that_the_server_has_was_heard(store
     assert [row.text for row in store.notes(0, 9)] == ["mine"]
 
 
+def test_the_rest_is_heard_in_an_epoch_in_which_nothing_was_written(store: Store, make_window: MakeWindow) -> None:
+    filled(store, make_window, 1)
+    conflict = (RowVerdict(1, VerdictCode.REJECTED, RejectReason.CONFLICTS_WITH_STORED),)
+    first = answered(store, verdicts=conflict, more=True).epoch
+    assert answered(store, verdicts=conflict, more=True).epoch == first, "nothing was written there"
+    store.add_note("p", "of a later life", at_ms=6)
+
+    state = answered(store, verdicts=conflict, more=True)
+
+    assert state.epoch not in (1, first)
+    assert (store.pending(limit=9).epoch, len(store.pending(limit=9).results)) == (1, 1)
+
+
 def test_a_hole_is_judged_only_once_all_that_the_server_has_was_heard(store: Store, make_window: MakeWindow) -> None:
     filled(store, make_window, 2)
     answered(store)
