@@ -377,10 +377,20 @@ class Phone:
             self.results.pop(place, None)
         for key in [key for key in self.annotations if key[0] == place]:
             if gone.kind == RowKind.RESULT or (gone.kind == RowKind.ANNOTATION and key[1] == gone.author):
-                del self.annotations[key]
+                row = self.annotations.pop(key)
+                if gone.kind == RowKind.ANNOTATION and gone.hlc and (left := _later(row, gone.hlc)) is not None:
+                    self.annotations[key] = left
         self.superseded = {
             lost
             for lost in self.superseded
             if lost.target != place
             or not (gone.kind == RowKind.RESULT or (gone.kind == RowKind.ANNOTATION and lost.author == gone.author))
+            or 0 < gone.hlc < lost.hlc
         }
+
+
+def _later(row: AnnotationRow, hlc: int) -> AnnotationRow | None:
+    """The registers of a row that were written after a tombstone's time, if there are any."""
+    rhythm, comment = (one if one.hlc > hlc else Register("", 0) for one in (row.rhythm, row.comment))
+    left = AnnotationRow(target=row.target, author=row.author, rhythm=rhythm, comment=comment)
+    return left if rhythm.hlc or comment.hlc else None

@@ -507,6 +507,31 @@ async def test_what_was_taken_before_a_deletion_comes_down_if_its_answer_was_los
     assert response.annotations == (late,)
 
 
+async def test_a_deletion_takes_along_what_was_overtaken_though_what_overtook_it_stays(
+    two: tuple[Phone, Phone],
+) -> None:
+    """The patient takes back on one phone what was said anew on the other: the old words are not to stay as a loser."""
+    first, second = two
+    target, author = ResultId(first.alias, 1, 1), first.device.patient_id
+    gone = Tombstone(RowKind.ANNOTATION, *_parts(target), author, at(2))
+    early, mine, late = (first.words(target, comment=(text, at(n))) for text, n in (("a", 1), ("b", 2), ("c", 9)))
+    await second.exchange(annotations=(early,), annotation_bases=((0, 0),))
+    await first.exchange(annotations=(mine,), annotation_bases=((0, 0),))
+    await second.exchange(annotations=(late,), annotation_bases=((base_mark(at(1)), 0),))
+    await second.catch_up()
+    assert {one.value for one in second.superseded} == {"a", "b"}
+
+    for _ in range(2):
+        await first.send(first.request(deletions=(gone,)))
+
+    response = await second.catch_up()
+    assert (response.tombstones, second.superseded) == ((gone,), set())
+    assert second.annotations == {(target, author): late}
+    second.check()
+    refused = (await second.send(second.request(annotations=(early,), annotation_bases=((0, 0),)))).refused
+    assert [one.reason for one in refused] == [RejectReason.DELETED]
+
+
 async def test_a_deletion_that_comes_late_spares_what_was_said_since(two: tuple[Phone, Phone]) -> None:
     first, second = two
     target, author = ResultId(first.alias, 1, 1), first.device.patient_id

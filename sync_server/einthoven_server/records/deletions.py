@@ -84,8 +84,8 @@ def _refusal(books: Books, push: Push, row: Tombstone) -> RejectReason:
 def _remove_annotation(
     books: Books, key: PatientKey, row: Tombstone, now_ms: int, written_anew: AnnotationRow | None
 ) -> bool:
-    place, alias = _key(row), row.device_alias
-    held, owner = books.held.annotations.get(place), books.sync_key(key.patient, alias)
+    place = _key(row)
+    held, owner = books.held.annotations.get(place), books.sync_key(key.patient, row.device_alias)
     if held is None or owner is None:
         return False
     # A deletion that says up to when it goes may come late, or twice, and hurts nothing that was said since.
@@ -94,13 +94,22 @@ def _remove_annotation(
         until = min(until, min(_times(written_anew), default=0) - 1)
     row = identity_of(row)
     gone = [time for time in _times(held) if time <= until]
-    rest = after(held, until)
-    if not gone:
-        return False
-    old = digests.annotation_sum(owner, held)
+    # What was overtaken goes also where all that overtook it stays: whoever deletes had not seen that yet.
     overtaken = [one for one in books.held.overtaken if (one.target, one.author) == place and one.hlc <= until]
+    if not gone and not overtaken:
+        return False
     _remove_overtaken(books, owner, overtaken)
-    books.bury(key.patient, row, max(*gone, books.held.tombstones.get(row, 0)), now_ms)
+    latest = max((*gone, *(one.hlc for one in overtaken)))
+    books.bury(key.patient, row, max(latest, books.held.tombstones.get(row, 0)), now_ms)
+    if gone:
+        _leave(books, key, owner, place, after(held, until))
+    return True
+
+
+def _leave(books: Books, key: PatientKey, owner: bytes, place: AnnotationKey, rest: AnnotationRow) -> None:
+    """Hold of an annotation the rest, under its owner's key."""
+    alias = place[0].device_alias
+    old = digests.annotation_sum(owner, books.held.annotations[place])
     books.held.origins.pop(place, None)
     books.written.annotations.pop(place, None)
     if says_nothing(rest):
@@ -112,7 +121,6 @@ def _remove_annotation(
         books.held.annotations[place] = rest
         books.written.annotations[place] = NewAnnotation(rest, key, share, books.next_seq(), None)
         books.replace(alias, BucketKind.RECORDS, old, share)
-    return True
 
 
 def _remove_result(books: Books, key: PatientKey, row: Tombstone, now_ms: int) -> bool:
