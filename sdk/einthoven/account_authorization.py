@@ -50,7 +50,7 @@ class Authorization:
         self._account = account
         self._clock = clock or SystemClock()
         self._token = ""
-        self._ends_at_ms = 0
+        self._issued_at_ms = self._ends_at_ms = 0
 
     async def headers(self, client: aiohttp.ClientSession, method: str, path: str) -> dict[str, str]:
         """The headers of one request.
@@ -64,7 +64,8 @@ class Authorization:
             DeviceRefused: The server does not know this account, or it was revoked.
             TransportError: The server can't be reached or understood.
         """
-        if self._clock.now_ms() >= self._ends_at_ms - _SPARE_MS:
+        # Not only when it is about to end: a clock that was set back would call it one of tomorrow.
+        if not self._issued_at_ms <= self._clock.now_ms() < self._ends_at_ms - _SPARE_MS:
             await self._renew(client)
         proof = self._proof(method, path, self._token)
         return {"Authorization": f"{PROOF_SCHEME} {self._token}", PROOF_HEADER: proof}
@@ -87,7 +88,11 @@ class Authorization:
             raise ServerRejected("the server's answer is no access token", "update the app") from error
         if found.token_type.lower() != PROOF_SCHEME.lower():
             raise DeviceRefused("the server gave a token that is not bound to this key", "ask the clinic")
-        self._token, self._ends_at_ms = found.access_token, now_ms + found.expires_in * 1000
+        self._token, self._issued_at_ms, self._ends_at_ms = (
+            found.access_token,
+            now_ms,
+            now_ms + found.expires_in * 1000,
+        )
 
     def _proof(self, method: str, path: str, token: str = "") -> str:
         account, now_s = self._account, self._clock.now_ms() // 1000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import secrets
+import socket
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -68,7 +69,8 @@ class Answer(NamedTuple):
 
     @property
     def error(self) -> str:
-        return str(self.json["error"])
+        document = self.json
+        return str(document["error"] if "error" in document else document["issue"][0]["details"]["text"])
 
 
 @dataclass
@@ -257,15 +259,25 @@ def result_row(counter: int, **changed: Any) -> ResultRow:
 
 
 @asynccontextmanager
-async def running_site(data: Path, database_url: str, clock: ManualClock, tenant: str | None) -> AsyncIterator[Site]:
-    """Serve, with a client session on the pinned authority."""
-    settings = Settings(data, port=0)
+async def running_site(
+    data: Path, database_url: str, clock: ManualClock, tenant: str | None, public_url: str | None = None
+) -> AsyncIterator[Site]:
+    """Serve, with a client session on the pinned authority; at another address than its own, if one is given."""
+    port = 0 if public_url is None else _free_port()
+    settings = Settings(data, port=port, public_url=public_url)
     async with serving(settings, database_url, clock, tenant) as ready:
         ca_pem = (data / "ca.pem").read_text("ascii")
         connector = aiohttp.TCPConnector(ssl=tls.client_context(ca_pem))
         async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as http:
             admin = load_account(data / "admin-key.json")
-            yield Site(ready.url, ca_pem, tenant or "", clock, http, admin)
+
+            own = ready.url if public_url is None else f"https://127.0.0.1:{port}"
+            yield Site(own, ca_pem, tenant or "", clock, http, admin, public_url or "")
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
 
 
 def b64(octets: bytes) -> str:

@@ -60,9 +60,11 @@ class SigningKey:
 
 
 def signer(keys: Sequence[Lifetime], now_ms: int) -> str | None:
-    """The name of the key that signs now: the youngest that may."""
+    """The name of the key that signs now: the youngest that may; where a clock went back and none may, the oldest."""
     able = [key for key in keys if key.signs_from_ms <= now_ms]
-    return max(able, key=lambda key: (key.signs_from_ms, key.kid)).kid if able else None
+    if able:
+        return max(able, key=lambda key: (key.signs_from_ms, key.kid)).kid
+    return min(keys, key=lambda key: (key.signs_from_ms, key.kid)).kid if keys else None
 
 
 def overdue(keys: Sequence[Lifetime], now_ms: int) -> set[str]:
