@@ -25,6 +25,8 @@ from typing import Any, Final
 
 import aiohttp
 
+from einthoven.account import Account
+from einthoven.account_authorization import Authorization
 from einthoven.enrolling import enroll
 from einthoven.tls import pinned_context
 from einthoven_bench.errors import MeasurementFailed
@@ -58,6 +60,7 @@ class Arena:
     def __init__(self, folder: Path, process: ServerProcess, nursery: Nursery) -> None:
         self._folder = folder
         self._process = process
+        self._authorization = Authorization(process.url, process.admin)
         self._nursery = nursery
         self._lives = 0
         self._workers: dict[int, Newborn] = {}
@@ -66,7 +69,9 @@ class Arena:
         self.witnesses: list[Path] = []
         self._enrol()
         self.board = Board(self.board_file, self.devices)
-        self._desk = SignalDesk(process, str(self._call("/v1/principals", {"role": "clinician"})["token"]))
+        clinician = Account()
+        made = self._call("/v1/principals", {"role": "clinician", "jwks": clinician.public_jwks()})
+        self._desk = SignalDesk(process, clinician.named(str(made["principal_id"])))
 
     @property
     def devices(self) -> int:
@@ -253,10 +258,11 @@ class Arena:
 
     async def _called(self, path: str, body: object) -> dict[str, Any]:
         connector = aiohttp.TCPConnector(ssl=pinned_context(self._process.ca_file.read_text(encoding="ascii")))
-        headers = {"Authorization": f"Bearer {self._process.admin_token}"}
         async with (
-            aiohttp.ClientSession(connector=connector, headers=headers) as client,
-            client.post(self._process.url + path, json=body) as answer,
+            aiohttp.ClientSession(connector=connector) as client,
+            client.post(
+                self._process.url + path, json=body, headers=await self._authorization.headers(client, "POST", path)
+            ) as answer,
         ):
             if answer.status not in {200, 201}:
                 raise MeasurementFailed(f"the server answered {answer.status} to {path}", "see its log", 1)

@@ -18,6 +18,8 @@ from typing import Final
 import aiohttp
 
 from einthoven import sync
+from einthoven.account import Account
+from einthoven.account_authorization import Authorization
 from einthoven.errors import ServerBusy
 from einthoven.identity import load_identity
 from einthoven.ports import Store
@@ -95,12 +97,12 @@ class SignalDesk:
 
     Args:
         process: The server.
-        token: The clinician's.
+        account: The clinician's.
     """
 
-    def __init__(self, process: ServerProcess, token: str) -> None:
+    def __init__(self, process: ServerProcess, account: Account) -> None:
         self._process = process
-        self._token = token
+        self._authorization = Authorization(process.url, account)
 
     async def read(self, places: Iterable[Place]) -> dict[Place, bytes]:
         """The canonical form of the signals of results; those that the server does not have are left out.
@@ -110,19 +112,19 @@ class SignalDesk:
         """
         waiting, found = list(places), dict[Place, bytes]()
         connector = aiohttp.TCPConnector(ssl=pinned_context(self._process.ca_file.read_text(encoding="ascii")))
-        headers = {"Authorization": f"Bearer {self._token}"}
 
         async def reader(client: aiohttp.ClientSession) -> None:
             while waiting:
                 place = waiting.pop()
-                url = f"{self._process.url}/v1/results/{place[0]}-{place[1]}-{place[2]}/signal"
-                async with client.get(url) as answer:
+                path = f"/v1/results/{place[0]}-{place[1]}-{place[2]}/signal"
+                headers = await self._authorization.headers(client, "GET", path)
+                async with client.get(self._process.url + path, headers=headers) as answer:
                     if answer.status == HTTPStatus.OK:
                         found[place] = await answer.read()
                     elif answer.status != HTTPStatus.NOT_FOUND:
                         raise MeasurementFailed(f"the server answered {answer.status} to a reader", "see its log", 1)
 
-        async with aiohttp.ClientSession(connector=connector, headers=headers) as client:
+        async with aiohttp.ClientSession(connector=connector) as client:
             await asyncio.gather(*(reader(client) for _ in range(_READERS)))
         return found
 

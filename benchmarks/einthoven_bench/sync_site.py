@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import msgspec
 
+from einthoven.account_authorization import Authorization
 from einthoven.enrolling import enroll
 from einthoven.identity import Identity, load_identity, save_identity
 from einthoven.ports import Store
@@ -44,6 +45,7 @@ class Site:
 
     def __init__(self, process: ServerProcess, proxy: CountingProxy) -> None:
         self._process = process
+        self._authorization = Authorization(process.url, process.admin)
         self.proxy = proxy
 
     @property
@@ -80,12 +82,13 @@ class Site:
         return asyncio.run(self._called(method, path, body))
 
     async def _called(self, method: str, path: str, body: object) -> dict[str, Any]:
-        headers = {"Authorization": f"Bearer {self._process.admin_token}"}
         timeout = aiohttp.ClientTimeout(total=CALL_TIMEOUT_S)
         connector = aiohttp.TCPConnector(ssl=self.tls)
         async with (
-            aiohttp.ClientSession(connector=connector, headers=headers, timeout=timeout) as client,
-            client.request(method, self.url + path, json=body) as answer,
+            aiohttp.ClientSession(connector=connector, timeout=timeout) as client,
+            client.request(
+                method, self.url + path, json=body, headers=await self._authorization.headers(client, method, path)
+            ) as answer,
         ):
             text = await answer.text()
             if answer.status not in {200, 201}:

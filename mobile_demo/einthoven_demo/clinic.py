@@ -9,6 +9,8 @@ from typing import Any, Self
 
 import aiohttp
 
+from einthoven.account import Account
+from einthoven.account_authorization import Authorization
 from einthoven_demo.errors import DemoError
 
 TIMEOUT_S = 15.0
@@ -20,14 +22,14 @@ class Clinic:
     Args:
         url: The server's base URL.
         ca_file: The certificate authority to trust.
-        token: The person's bearer token.
+        account: The person's key, as the server knows it.
     """
 
-    def __init__(self, url: str, ca_file: Path, token: str) -> None:
+    def __init__(self, url: str, ca_file: Path, account: Account) -> None:
         self._url = url
+        self._authorization = Authorization(url, account)
         self._client = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=str(ca_file))),
-            headers={"Authorization": f"Bearer {token}"},
             timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
         )
 
@@ -47,9 +49,11 @@ class Clinic:
         """Make a one-time code for one device of a patient."""
         return str((await self._call("POST", f"/v1/patients/{patient_id}/enrolment-codes", {}))["code"])
 
-    async def clinician_token(self) -> str:
-        """Make a clinician; return the token."""
-        return str((await self._call("POST", "/v1/principals", {"role": "clinician"}))["token"])
+    async def clinician(self) -> Account:
+        """Make a clinician with a key of their own, of which the server gets the public half."""
+        account = Account()
+        made = await self._call("POST", "/v1/principals", {"role": "clinician", "jwks": account.public_jwks()})
+        return account.named(str(made["principal_id"]))
 
     async def results(self, patient_id: str) -> list[dict[str, Any]]:
         """List a patient's results, all pages."""
@@ -81,7 +85,8 @@ class Clinic:
         return found
 
     async def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        async with self._client.request(method, self._url + path, json=body) as answer:
+        headers = await self._authorization.headers(self._client, method, path)
+        async with self._client.request(method, self._url + path, json=body, headers=headers) as answer:
             if answer.status not in {200, 201}:
                 raise DemoError(f"the server answered {answer.status} to {method} {path}", "see its log")
             found: dict[str, Any] = await answer.json(content_type=None)

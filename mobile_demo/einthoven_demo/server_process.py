@@ -21,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
+from einthoven.account import Account, load_account
 from einthoven_demo.errors import DemoError
 
 START_TIMEOUT_S: Final = 60.0
@@ -81,7 +82,7 @@ class ServerProcess:
     @property
     def url(self) -> str:
         """The server's base URL."""
-        return f"https://localhost:{self._port}"
+        return f"https://127.0.0.1:{self._port}"
 
     @property
     def ca_file(self) -> Path:
@@ -89,9 +90,9 @@ class ServerProcess:
         return Path(self._read_ready()["ca_file"])
 
     @property
-    def admin_token(self) -> str:
-        """The token of the first administrator, which the server left in its data folder."""
-        return (self._folder / "admin-token").read_text(encoding="ascii").strip()
+    def admin(self) -> Account:
+        """The first administrator's key, which the server left in its data folder."""
+        return load_account(self._folder / "admin-key.json")
 
     def launch(self) -> Child:
         """Start without waiting for anything."""

@@ -34,6 +34,7 @@ from einthoven import (
     summarize_heart,
     sync,
 )
+from einthoven.account import Account
 from einthoven.native_stderr import native_stderr_silenced
 from einthoven.plaintext_scan import DATABASE_HEADER, files_of_store, find_plaintext, signal_needles, text_needles
 from einthoven.ports import Source, Store
@@ -49,7 +50,7 @@ COMMENT: Final = "Seen on the strip; please repeat in the clinic."
 _EVENT_LINES_MAX: Final = 8
 _NEEDLE_RUNS: Final = 4
 """Places in each window to take known signal from."""
-_WORDS: Final = ("CREATE TABLE", "segment", "annotation", "sync_key", "BEGIN CERTIFICATE", "https://localhost")
+_WORDS: Final = ("CREATE TABLE", "segment", "annotation", "sync_key", "BEGIN CERTIFICATE", "https://127.0.0.1")
 """Words that lie in the store's file if it is not encrypted."""
 _LABELS: Final = {Rhythm.NORMAL: "N", Rhythm.AF: "A", Rhythm.OTHER: "O", Rhythm.NOISE: "~"}
 _NEVER: Final = "this must never happen; please report it"
@@ -103,11 +104,11 @@ class Walkthrough:
     def _store(self) -> SqlCipherStore:
         return SqlCipherStore.open(self._device, FileKeyProvider(self._device.with_suffix(".key"), create=True))
 
-    async def _enroll(self, server: ServerProcess, store: SqlCipherStore) -> tuple[str, str]:
-        async with Clinic(server.url, server.ca_file, server.admin_token) as admin:
+    async def _enroll(self, server: ServerProcess, store: SqlCipherStore) -> tuple[str, Account]:
+        async with Clinic(server.url, server.ca_file, server.admin) as admin:
             patient_id = await admin.admit_patient()
             code = await admin.enrolment_code(patient_id)
-            clinician = await admin.clinician_token()
+            clinician = await admin.clinician()
         identity = await enroll(store, code)
         device = identity.device_id[:8]
         self._say(2, f"device {device}… enrolled by one-time code: own Ed25519 key, pinned authority, one patient")

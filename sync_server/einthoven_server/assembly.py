@@ -19,9 +19,14 @@ from einthoven_server.clock import Clock
 from einthoven_server.database import Database
 from einthoven_server.fhir.application import make_application as make_fhir
 from einthoven_server.identity.application import make_application as make_identity
+from einthoven_server.identity.client_store import ClientStore
 from einthoven_server.identity.guard import Guard
+from einthoven_server.identity.presented_tokens import PresentedTokens
+from einthoven_server.identity.signing_keys import SigningKeys
 from einthoven_server.identity.store import IdentityStore
 from einthoven_server.identity.tenancy import Tenancy
+from einthoven_server.identity.token_application import make_application as make_tokens
+from einthoven_server.identity.token_application import make_well_known
 from einthoven_server.key_service import KeyService
 from einthoven_server.memory_in_flight import Budget, lends
 from einthoven_server.patient_keys import PatientKeys
@@ -52,6 +57,8 @@ class Parts:
     Attributes:
         database: Open and migrated.
         identities: Who is known.
+        clients: Who may ask for access tokens.
+        signing_keys: What signs them.
         keys: Patients' data keys.
         records: For reading results.
         words: For reading what people wrote, and documents.
@@ -69,6 +76,8 @@ class Parts:
 
     database: Database
     identities: IdentityStore
+    clients: ClientStore
+    signing_keys: SigningKeys
     keys: PatientKeys
     records: RecordStore
     words: WordStore
@@ -84,17 +93,30 @@ class Parts:
     signals: SignalCatalog
 
 
-def make_parts(database: Database, tenancy: Tenancy, key_service: KeyService, clock: Clock) -> Parts:
-    """Make what the applications share."""
+def make_parts(
+    database: Database, tenancy: Tenancy, key_service: KeyService, clock: Clock, public_url: str = ""
+) -> Parts:
+    """Make what the applications share.
+
+    Args:
+        database: Open and migrated.
+        tenancy: The tenant.
+        key_service: Wraps keys.
+        clock: Wall time.
+        public_url: Where clients reach this server; without, no access token is good.
+    """
     scope = tenancy.scope
     audit = AuditLog(database, scope, tenancy.audit_key)
     keys = PatientKeys(database, key_service, scope)
     identities = IdentityStore(database, scope, keys, audit)
+    clients, signing_keys = ClientStore(database, scope, audit), SigningKeys(database, scope, key_service, clock)
     uploads = UploadStore(database, scope)
     changes, waiting = PostgresChangeStore(database, scope, audit), WakeRegistry()
     return Parts(
         database=database,
         identities=identities,
+        clients=clients,
+        signing_keys=signing_keys,
         keys=keys,
         records=RecordStore(database, scope, keys),
         words=WordStore(database, scope, keys),
@@ -104,7 +126,7 @@ def make_parts(database: Database, tenancy: Tenancy, key_service: KeyService, cl
         waiting=waiting,
         poll=WakePoll(waiting, PostgresChanges(database, scope, identities)),
         audit=audit,
-        guard=Guard(identities, audit, clock),
+        guard=Guard(identities, audit, clock, tokens=PresentedTokens(clients, signing_keys, clock, public_url)),
         clock=clock,
         uploads=uploads,
         signals=SignalCatalog(database, scope, audit, uploads),
@@ -159,11 +181,23 @@ def make_application(
         keys=parts.keys,
         writer=parts.writer,
         signer=certificates.signer,
-        housekeeping=Housekeeping(parts.changes, parts.identities, parts.clock, months=parts.months),
+        housekeeping=Housekeeping(
+            parts.changes, parts.identities, parts.clock, months=parts.months, signing_keys=parts.signing_keys
+        ),
         guard=parts.guard,
         clock=parts.clock,
     )
+    tokens = make_tokens(
+        clients=parts.clients,
+        keys=parts.signing_keys,
+        store=parts.identities,
+        guard=parts.guard,
+        clock=parts.clock,
+        public_url=public_url,
+    )
+    root.add_subapp("/.well-known", make_well_known(parts.signing_keys, public_url))
     mount(root, "/v1", identities)
+    mount(root, "/v1", tokens)
     mount(root, "/v1", results)
     devices = make_sync(
         service=SyncService(parts.changes, parts.writer, parts.clock),

@@ -15,7 +15,10 @@ import typer
 from rich.console import Console
 
 from einthoven_server.errors import ServerError
-from einthoven_server.serve import Ready, Settings, audit_entries, serve
+from einthoven_server.identity.permissions import Role
+from einthoven_server.identity.public_keys import KeyMalformed
+from einthoven_server.offline import add_client, rotate_signing_key
+from einthoven_server.serve import ADMIN_KEY_NAME, Ready, Settings, audit_entries, serve
 
 app = typer.Typer(
     name="einthoven-server",
@@ -26,6 +29,12 @@ app = typer.Typer(
 )
 audit_app = typer.Typer(help="The audit log.", no_args_is_help=True)
 app.add_typer(audit_app, name="audit")
+client_app = typer.Typer(help="Who may ask for access tokens.", no_args_is_help=True)
+app.add_typer(client_app, name="client")
+keys_app = typer.Typer(help="The server's keys.", no_args_is_help=True)
+app.add_typer(keys_app, name="keys")
+
+_ADDABLE = frozenset({Role.ADMIN, Role.CLINICIAN, Role.SERVICE})
 
 Data = Annotated[Path, typer.Option("--data", help="Folder for keys and the embedded database; made on first start.")]
 DatabaseUrl = Annotated[
@@ -49,6 +58,10 @@ def serve_all(  # each is an option of the command line, by name
             "--signals", help="Where raw signals lie: s3://, gs://, az:// or file://; a folder in DATA if not given."
         ),
     ] = None,
+    public_url: Annotated[
+        str | None,
+        typer.Option("--public-url", help="Where clients reach this server, if not at its own address and port."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Run all applications in one process until SIGTERM or Ctrl-C."""
@@ -60,9 +73,9 @@ def serve_all(  # each is an option of the command line, by name
             typer.echo(msgspec.json.encode(ready).decode())
         else:
             errors.print(f"[bold]einthoven-server[/bold] at {ready.url}", highlight=False)
-            errors.print(f"authority {ready.ca_file}, admin token in {data / 'admin-token'}", highlight=False)
+            errors.print(f"authority {ready.ca_file}, admin key in {data / ADMIN_KEY_NAME}", highlight=False)
 
-    serve(Settings(data, host, port, database_url, ready_file, signals), on_ready)
+    serve(Settings(data, host, port, database_url, ready_file, signals, public_url), on_ready)
 
 
 @audit_app.command("verify")
@@ -73,6 +86,44 @@ def audit_verify(data: Data, database_url: DatabaseUrl = None, as_json: Json = F
         typer.echo(msgspec.json.encode({"entries": entries, "intact": True}).decode())
     else:
         Console().print(f"{entries} audit entries, intact", highlight=False)
+
+
+@client_app.command("add")
+def client_add(
+    data: Data,
+    role: Annotated[str, typer.Option(help="admin, clinician or service.")],
+    jwks: Annotated[Path, typer.Option(help="File with its public keys: a JWK Set (RFC 7517).")],
+    bearer: Annotated[
+        bool, typer.Option("--bearer", help="A service whose tokens need no proof of a key (no DPoP).")
+    ] = False,
+    database_url: DatabaseUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Register a client by its public keys; the server must not be running on DATA."""
+    if role not in _ADDABLE or (bearer and role != Role.SERVICE):
+        raise typer.BadParameter("role is admin, clinician or service; --bearer is for a service")
+    try:
+        document = msgspec.json.decode(jwks.read_bytes(), type=dict[str, object])
+        client_id = add_client(data, database_url, Role(role), document, bearer=bearer)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise typer.BadParameter("--jwks can't be read, or is no JSON object") from error
+    except KeyMalformed as error:
+        raise typer.BadParameter(f"--jwks is refused: {error}") from error
+    typer.echo(msgspec.json.encode({"client_id": client_id}).decode() if as_json else client_id)
+
+
+@keys_app.command("rotate-signing")
+def keys_rotate_signing(
+    data: Data,
+    at_once: Annotated[
+        bool, typer.Option("--at-once", help="Let all tokens issued so far be refused: a key was disclosed.")
+    ] = False,
+    database_url: DatabaseUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Make a new key that signs access tokens; the server must not be running on DATA (else POST /v1/signing-keys)."""
+    kid = rotate_signing_key(data, database_url, at_once=at_once)
+    typer.echo(msgspec.json.encode({"kid": kid}).decode() if as_json else kid)
 
 
 def main() -> None:

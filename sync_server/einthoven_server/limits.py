@@ -162,3 +162,35 @@ CA_LIFETIME_DAYS: Final = 3_650
 SERVER_CERTIFICATE_LIFETIME_DAYS: Final = 397
 """CA/Browser Forum baseline requirements, 6.3.2: at most 398 days."""
 SERVER_CERTIFICATE_RENEW_DAYS: Final = 30
+
+# Access tokens (RFC 9068), assertions (RFC 7523), proofs (RFC 9449).
+ACCESS_TOKEN_LIFETIME_S: Final = 300
+ASSERTION_LIFETIME_MAX_S: Final = 300
+"""SMART App Launch 2.2, Backend Services: no more than five minutes in the future."""
+PROOF_AGE_MAX_S: Final = 60
+"""A proof counts this long before and after its ``iat``; its id is remembered twice as long."""
+ISSUED_AHEAD_MAX_S: Final = 60
+"""How far ahead of the server's clock an assertion's ``iat`` and ``nbf`` may lie."""
+COMPACT_TOKEN_MAX_CHARS: Final = 6 * 1024
+"""An assertion under an RSA key of 4096 bits is about 1,200."""
+JTI_MAX_CHARS: Final = 128
+CLIENT_ID_MAX_CHARS: Final = 64
+KEY_ID_MAX_CHARS: Final = 128
+CLIENT_KEYS_MAX: Final = 4
+"""Public keys of one client: two while it changes them."""
+RSA_KEY_MIN_BITS: Final = 2048
+RSA_KEY_MAX_BITS: Final = 4096
+"""A longer one costs the server more than it gives."""
+SCOPES_MAX_CHARS: Final = 512
+TOKEN_FORM_MAX_BYTES: Final = 8 * 1024
+VERIFIED_TOKENS_MAX: Final = 4_096
+"""Access tokens whose signature a process need not check again."""
+SIGNING_KEYS_REFRESH_MS: Final = 1_000
+"""How old what a process knows of the signing keys may be; whatever key ids callers send, it asks no more often."""
+SIGNING_KEY_LEAD_MS: Final = 60_000
+"""How long a new key is shown before it signs, so that whoever keeps the key set for ``JWKS_MAX_AGE_S`` has it."""
+SIGNING_KEY_OVERLAP_MS: Final = (ACCESS_TOKEN_LIFETIME_S + 60) * 1000
+"""How long a key verifies after its successor began to sign."""
+SIGNING_KEY_LIFETIME_MS: Final = 90 * 24 * 3600 * 1000
+"""After this a key is replaced by itself."""
+JWKS_MAX_AGE_S: Final = 60

@@ -44,6 +44,8 @@ T = TypeVar("T")
 JSON_TYPE: Final = "application/json"
 ACCESS_FIELDS: Final = ("method", "route", "status", "bytes_in", "bytes_out", "duration_ms")
 SECURITY_HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Server": "einthoven"}
+AUTHENTICATE: Final = 'DPoP algs="EdDSA ES256 ES384", Bearer'
+"""RFC 9449 section 7.1."""
 _OPAQUE_ID: Final = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)
 _log = logging.getLogger("einthoven_server")
 
@@ -156,7 +158,7 @@ def with_headers(response: web.Response, refused: RequestRefused) -> web.Respons
     if isinstance(refused, Busy | TooMany):
         response.headers["Retry-After"] = str(refused.retry_after_s)
     if refused.status == HTTPStatus.UNAUTHORIZED:
-        response.headers["WWW-Authenticate"] = "Bearer"
+        response.headers["WWW-Authenticate"] = AUTHENTICATE
     return response
 
 

@@ -35,15 +35,16 @@ from einthoven_server.clock import Clock, SystemClock
 from einthoven_server.connections import Connection, IdleConnections
 from einthoven_server.database import connected
 from einthoven_server.errors import AddressUnavailable
-from einthoven_server.identity.application import new_token
+from einthoven_server.identity.admin_key import AdminKey, read_admin_key
 from einthoven_server.identity.permissions import Role
 from einthoven_server.identity.tenancy import ensure_tenancy
 from einthoven_server.key_service_file import FileKeyService
 from einthoven_server.migrations import migrate
-from einthoven_server.private_files import held, make_data_folder, read_or_make, write_atomically
+from einthoven_server.private_files import held, make_data_folder, write_atomically
 from einthoven_server.requests import AccessLog
 from einthoven_server.signals.signal_store_obstore import open_signal_store
 
+ADMIN_KEY_NAME: Final = "admin-key.json"
 _WILDCARDS: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104  # compared with, not bound
 _BACKLOG: Final = 1024
 
@@ -70,6 +71,7 @@ class Settings:
         database_url: A PostgreSQL URL; the embedded one where ``None``.
         ready_file: Written when ready, removed when stopped.
         signals: URL of where raw signals lie; a folder in ``data`` where ``None``.
+        public_url: Where clients reach this server, in front of whatever stands before it; its own where ``None``.
     """
 
     data: Path
@@ -78,6 +80,7 @@ class Settings:
     database_url: str | None = None
     ready_file: Path | None = None
     signals: str | None = None
+    public_url: str | None = None
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -103,7 +106,7 @@ def serve(settings: Settings, on_ready: Callable[[Ready], None]) -> None:
     # A push of thousands of rows makes tens of thousands of objects, none of them in a cycle: looking for cycles as
     # often as by default takes a fifth of the processor time of a row.
     gc.set_threshold(limits.GARBAGE_THRESHOLD_OBJECTS)
-    with _interrupting(), opened(settings.data, settings.database_url) as database_url:
+    with interrupting(), opened(settings.data, settings.database_url) as database_url:
         _runner()(_serve_until_signal(settings, database_url, on_ready))
 
 
@@ -124,8 +127,10 @@ def opened(data: Path, database_url: str | None) -> Iterator[str]:
 
 
 @asynccontextmanager
-async def parts_of(data: Path, database_url: str, clock: Clock, tenant: str | None = None) -> AsyncIterator[Parts]:
-    """Open, migrate and read what the applications share.
+async def parts_of(
+    data: Path, database_url: str, clock: Clock, tenant: str | None = None, *, public_url: str = ""
+) -> AsyncIterator[Parts]:
+    """Open, migrate and read what the applications share; without a public address no access token is good.
 
     Raises:
         StartError: Database or keys can't be used.
@@ -134,7 +139,7 @@ async def parts_of(data: Path, database_url: str, clock: Clock, tenant: str | No
     async with connected(database_url) as database:
         await migrate(database)
         tenancy = await ensure_tenancy(database, key_service, clock.now_ms(), tenant=tenant)
-        yield make_parts(database, tenancy, key_service, clock)
+        yield make_parts(database, tenancy, key_service, clock, public_url)
 
 
 @asynccontextmanager
@@ -152,15 +157,15 @@ async def serving(
         url = _url(settings.host, listening.getsockname()[1])
         named = "localhost" if settings.host in _WILDCARDS else settings.host
         shown = certificates.ensure(settings.data, named, now)
-        admin_token = _admin_token(settings.data)
-        async with parts_of(settings.data, database_url, clock, tenant) as parts:
-            await _ensure_admin(admin_token, parts)
+        admin, public_url = read_admin_key(settings.data / ADMIN_KEY_NAME), settings.public_url or url
+        async with parts_of(settings.data, database_url, clock, tenant, public_url=public_url) as parts:
+            await _ensure_admin(admin, parts)
             idle = IdleConnections()
             signals = await open_signal_store(settings.signals, settings.data)
-            application = make_application(parts, shown, url, idle.middleware, signals=signals)
+            application = make_application(parts, shown, public_url, idle.middleware, signals=signals)
             async with _accepting(application, listening, shown, idle):
                 await _check_self(url, shown)
-                ready = Ready(url, str(shown.ca_file.resolve()), os.getpid())
+                ready = Ready(public_url, str(shown.ca_file.resolve()), os.getpid())
                 yield ready
 
 
@@ -224,14 +229,8 @@ def _url(host: str, port: int) -> str:
     return f"https://[{name}]:{port}" if ":" in name else f"https://{name}:{port}"
 
 
-def _admin_token(data: Path) -> str:
-    """The first admin's token: made once, in a file only the operator can read."""
-    return read_or_make(data / "admin-token", lambda: new_token().encode("ascii")).decode("ascii", "replace").strip()
-
-
-async def _ensure_admin(token: str, parts: Parts) -> None:
-    if await parts.identities.principal(token) is None:
-        await parts.identities.create_principal(Role.ADMIN, token, parts.clock.now_ms(), None)
+async def _ensure_admin(admin: AdminKey, parts: Parts) -> None:
+    await parts.clients.create(Role.ADMIN, admin.jwks, parts.clock.now_ms(), None, client_id=admin.client_id)
 
 
 async def _check_self(url: str, shown: Certificates) -> None:
@@ -261,7 +260,7 @@ def _runner() -> Callable[..., object]:
 
 
 @contextmanager
-def _interrupting() -> Iterator[None]:
+def interrupting() -> Iterator[None]:
     """Until the event loop takes over, SIGTERM unwinds like Ctrl-C, so that PostgreSQL is stopped."""
 
     def interrupt(number: int, frame: object) -> NoReturn:
@@ -286,5 +285,5 @@ def audit_entries(data: Path, database_url: str | None) -> int:
         async with parts_of(data, url, SystemClock()) as parts:
             return await parts.audit.verify()
 
-    with _interrupting(), opened(data, database_url) as url:
+    with interrupting(), opened(data, database_url) as url:
         return asyncio.run(verify(url))

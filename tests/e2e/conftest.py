@@ -9,6 +9,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from einthoven.account import Account
+from einthoven.account_authorization import Authorization
 from einthoven.tls import pinned_context
 from einthoven_demo.server_process import ServerProcess
 
@@ -18,15 +20,23 @@ class Admin:
 
     def __init__(self, server: ServerProcess) -> None:
         self._server = server
+        self._account = server.admin
+        self._authorizations: dict[Account, Authorization] = {}
 
-    async def call(self, method: str, path: str, body: Any = None, token: str | None = None) -> tuple[int, Any]:
-        """Send one request; return status and parsed body."""
+    async def call(self, method: str, path: str, body: Any = None, token: Account | None = None) -> tuple[int, Any]:
+        """Send one request, as the administrator or another; return status and parsed body."""
+        account = token or self._account
+        authorization = self._authorizations.setdefault(account, Authorization(self._server.url, account))
         ca_pem = self._server.ca_file.read_text(encoding="ascii")
         connector = aiohttp.TCPConnector(ssl=pinned_context(ca_pem))
-        headers = {"Authorization": f"Bearer {token or self._server.admin_token}"}
         async with (
-            aiohttp.ClientSession(connector=connector, headers=headers) as client,
-            client.request(method, self._server.url + path, json=body) as answer,
+            aiohttp.ClientSession(connector=connector) as client,
+            client.request(
+                method,
+                self._server.url + path,
+                json=body,
+                headers=await authorization.headers(client, method, path),
+            ) as answer,
         ):
             return answer.status, await answer.json(content_type=None)
 
@@ -43,11 +53,12 @@ class Admin:
         assert status in {200, 201}, body
         return str(body["code"])
 
-    async def clinician(self) -> str:
-        """Make a clinician; return the token."""
-        status, body = await self.call("POST", "/v1/principals", {"role": "clinician"})
+    async def clinician(self) -> Account:
+        """Make a clinician."""
+        account = Account()
+        status, body = await self.call("POST", "/v1/principals", {"role": "clinician", "jwks": account.public_jwks()})
         assert status in {200, 201}, body
-        return str(body["token"])
+        return account.named(str(body["principal_id"]))
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import aiohttp
 from aiohttp import web
 from tests.einthoven_server.site import ManualClock, Site
 
+from einthoven.account import Account
 from einthoven_server.assembly import Parts
 from einthoven_server.identity.guard import Guard
 from einthoven_server.identity.rates import Rates
@@ -53,6 +54,6 @@ async def running_part(
         try:
             async with parts.writer.running(), aiohttp.ClientSession(auto_decompress=False) as http:
                 url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-                yield Site(url, "", tenant, clock, http, ""), parts
+                yield Site(url, "", tenant, clock, http, Account()), parts
         finally:
             await runner.cleanup()

@@ -12,6 +12,7 @@ import datetime as dt
 import secrets
 import socket
 import ssl
+import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ import numpy as np
 from aiohttp import web
 from tests.einthoven_server.site import Answer, Device, ManualClock, Site, result_row
 
+from einthoven.account import Account
 from einthoven.ports import Segment
 from einthoven.segments import encode_segment, segment_digest
 from einthoven_protocol import http_signature, merkle
@@ -44,11 +46,14 @@ from einthoven_server.audit.log import AuditLog
 from einthoven_server.connections import Connection as ServerConnection
 from einthoven_server.database import Connection, Database, Scope, connected
 from einthoven_server.identity.application import make_application as make_identity
-from einthoven_server.identity.application import new_token
+from einthoven_server.identity.client_store import ClientStore
 from einthoven_server.identity.guard import Guard
 from einthoven_server.identity.permissions import Role
+from einthoven_server.identity.presented_tokens import PresentedTokens
+from einthoven_server.identity.signing_keys import SigningKeys
 from einthoven_server.identity.store import IdentityStore
 from einthoven_server.identity.tenancy import ensure_tenancy
+from einthoven_server.identity.token_application import make_application as make_tokens
 from einthoven_server.key_service_file import FileKeyService
 from einthoven_server.migrations import migrate
 from einthoven_server.patient_keys import PatientKeys
@@ -265,8 +270,11 @@ async def running_signals(
         scope = tenancy.scope
         audit, keys = AuditLog(database, scope, tenancy.audit_key), PatientKeys(database, key_service, scope)
         identities = IdentityStore(database, scope, keys, audit)
-        guard, admin = Guard(identities, audit, clock), new_token()
-        await identities.create_principal(Role.ADMIN, admin, clock.now_ms(), None)
+        clients, signing = ClientStore(database, scope, audit), SigningKeys(database, scope, key_service, clock)
+        guard = Guard(identities, audit, clock, tokens=PresentedTokens(clients, signing, clock, url))
+        admin = Account(str(uuid.uuid4()))
+        await clients.create(Role.ADMIN, admin.public_jwks(), clock.now_ms(), None, client_id=admin.client_id)
+        tokens = make_tokens(clients=clients, keys=signing, store=identities, guard=guard, clock=clock, public_url=url)
         identity = make_identity(
             store=identities, keys=keys, guard=guard, clock=clock, certificates=shown, public_url=url
         )
@@ -281,6 +289,7 @@ async def running_signals(
             flush_s=flush_s,
         )
         mount(root, "/v1", identity)
+        mount(root, "/v1", tokens)
         mount(root, "/v1", signals)
         connector = aiohttp.TCPConnector(ssl=tls.client_context(shown.ca_pem))
         async with (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import secrets
+import socket
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -15,6 +16,8 @@ import aiohttp
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from einthoven.account import Account, load_account
+from einthoven.account_authorization import Authorization
 from einthoven_protocol import http_signature, merkle
 from einthoven_protocol.codec import decode_response, encode_request, encode_result_row
 from einthoven_protocol.enrolment import EnrolRequest, EnrolResponse, parse_code, proof_message
@@ -66,7 +69,8 @@ class Answer(NamedTuple):
 
     @property
     def error(self) -> str:
-        return str(self.json["error"])
+        document = self.json
+        return str(document["error"] if "error" in document else document["issue"][0]["details"]["text"])
 
 
 @dataclass
@@ -78,16 +82,34 @@ class Site:
     tenant: str
     clock: ManualClock
     http: aiohttp.ClientSession
-    admin: str
+    admin: Account
+    issuer: str = ""
+    """As the server knows itself, where that is not ``url``."""
+    _authorizations: dict[Account, Authorization] = field(default_factory=dict, init=False)
 
     async def send(
-        self, method: str, path: str, *, token: str | None = None, headers: Mapping[str, str] | None = None, **more: Any
+        self,
+        method: str,
+        path: str,
+        *,
+        token: Account | str | None = None,
+        headers: Mapping[str, str] | None = None,
+        **more: Any,
     ) -> Answer:
+        """Send a request; ``token``: as whom, or a text that is none."""
         given = dict(headers or {})
-        if token is not None:
+        if isinstance(token, str):
             given["Authorization"] = f"Bearer {token}"
+        elif token is not None:
+            given |= await self.authorization(token).headers(self.http, method, path)
         async with self.http.request(method, self.url + path, headers=given, **more) as response:
             return Answer(response.status, response.headers, await response.read())
+
+    def authorization(self, account: Account) -> Authorization:
+        """What an account shows here; its token is kept from one request to the next."""
+        if account not in self._authorizations:
+            self._authorizations[account] = Authorization(self.issuer or self.url, account, self.clock)
+        return self._authorizations[account]
 
     async def new_patient(self) -> str:
         answer = await self.send("POST", "/v1/patients", token=self.admin)
@@ -99,10 +121,12 @@ class Site:
         assert answer.status == 201, answer.body
         return str(answer.json["code"])
 
-    async def new_principal(self, role: str) -> tuple[str, str]:
-        answer = await self.send("POST", "/v1/principals", token=self.admin, json={"role": role})
+    async def new_principal(self, role: str, **more: Any) -> tuple[str, Account]:
+        account = Account()
+        body = {"role": role, "jwks": account.public_jwks(), **more}
+        answer = await self.send("POST", "/v1/principals", token=self.admin, json=body)
         assert answer.status == 201, answer.body
-        return answer.json["principal_id"], answer.json["token"]
+        return answer.json["principal_id"], account.named(answer.json["principal_id"])
 
     async def enrol(self, code: str, key: Ed25519PrivateKey, **changed: Any) -> Answer:
         parsed = parse_code(code)
@@ -235,15 +259,25 @@ def result_row(counter: int, **changed: Any) -> ResultRow:
 
 
 @asynccontextmanager
-async def running_site(data: Path, database_url: str, clock: ManualClock, tenant: str | None) -> AsyncIterator[Site]:
-    """Serve, with a client session on the pinned authority."""
-    settings = Settings(data, port=0)
+async def running_site(
+    data: Path, database_url: str, clock: ManualClock, tenant: str | None, public_url: str | None = None
+) -> AsyncIterator[Site]:
+    """Serve, with a client session on the pinned authority; at another address than its own, if one is given."""
+    port = 0 if public_url is None else _free_port()
+    settings = Settings(data, port=port, public_url=public_url)
     async with serving(settings, database_url, clock, tenant) as ready:
         ca_pem = (data / "ca.pem").read_text("ascii")
         connector = aiohttp.TCPConnector(ssl=tls.client_context(ca_pem))
         async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as http:
-            admin = (data / "admin-token").read_text("ascii")
-            yield Site(ready.url, ca_pem, tenant or "", clock, http, admin)
+            admin = load_account(data / "admin-key.json")
+
+            own = ready.url if public_url is None else f"https://127.0.0.1:{port}"
+            yield Site(own, ca_pem, tenant or "", clock, http, admin, public_url or "")
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
 
 
 def b64(octets: bytes) -> str:

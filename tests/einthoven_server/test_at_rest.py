@@ -33,12 +33,13 @@ async def test_no_file_of_the_server_holds_what_was_said(
     )
     assert (note.status, consent.status) == (201, 200)
     await connection.execute("CHECKPOINT")
+    shown = await site.authorization(clinician).headers(site.http, "GET", path)
     secrets = {
         "a comment": CANARY.encode(),
         "a row": encode_result_row(rows[0])[1:],
         "a model digest": rows[0].model_digest,
         "a sync key": device.identity.sync_key,
-        "a token": clinician.encode(),
+        "an access token": shown["Authorization"].removeprefix("DPoP ").encode(),
     }
     assert search(data_folder, secrets) > 20_000_000, "the folder that was searched holds no database"
     assert CANARY not in caplog.text

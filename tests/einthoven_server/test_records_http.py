@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from tests.einthoven_server.site import Answer, Device, ManualClock, Site, running_site
 
+from einthoven.account import Account
+from einthoven.errors import DeviceRefused
 from einthoven_protocol.merge import base_mark
 from einthoven_protocol.messages import AnnotationRow, Capability, Register, ResultId
 from einthoven_server import limits
@@ -39,7 +41,7 @@ def results_path(device: Device, query: str = "") -> str:
 
 
 async def test_results_are_listed_in_order_with_everything_the_device_said(
-    site: Site, device: Device, clinician: str
+    site: Site, device: Device, clinician: Account
 ) -> None:
     answer = await site.send("GET", results_path(device), token=clinician)
     assert answer.status == 200
@@ -52,7 +54,7 @@ async def test_results_are_listed_in_order_with_everything_the_device_said(
     assert said.items() <= listed[0].items()
 
 
-async def test_pages_are_followed_by_their_next(site: Site, device: Device, clinician: str) -> None:
+async def test_pages_are_followed_by_their_next(site: Site, device: Device, clinician: Account) -> None:
     seen, after = [], ""
     while after is not None:
         query = f"?limit=2&after={after}" if after else "?limit=2"
@@ -67,7 +69,7 @@ async def test_pages_are_followed_by_their_next(site: Site, device: Device, clin
     [f"?limit={text}" for text in ("0", "-1", "1001", "abc", "", "9999999999", "²")]
     + [f"?after={text}" for text in ("1", "1-1", "1-1-99999999999", "x-y-z", "1-0-1", "';--")],
 )
-async def test_a_bad_page_is_400(site: Site, device: Device, clinician: str, query: str) -> None:
+async def test_a_bad_page_is_400(site: Site, device: Device, clinician: Account, query: str) -> None:
     answer = await site.send("GET", results_path(device, query), token=clinician)
     assert (answer.status, answer.error) == (400, "malformed")
 
@@ -77,7 +79,7 @@ def seen_by_client(answer: Answer) -> tuple[int, bytes, dict[str, str]]:
 
 
 async def test_another_tenants_patient_and_an_unknown_one_look_the_same(
-    site: Site, other_site: Site, clinician: str
+    site: Site, other_site: Site, clinician: Account
 ) -> None:
     other = await other_site.new_device()
     await other.exchange(other.rows(1, 1))
@@ -89,20 +91,25 @@ async def test_another_tenants_patient_and_an_unknown_one_look_the_same(
 
 async def test_another_tenants_token_and_device_are_nobodys_here(site: Site, other_site: Site, device: Device) -> None:
     _, foreign = await other_site.new_principal("clinician")
-    assert (await site.send("GET", results_path(device), token=foreign)).status == 401
+    theirs = await other_site.authorization(foreign).headers(other_site.http, "GET", results_path(device))
+    assert (await site.send("GET", results_path(device), headers=theirs)).status == 401
+    with pytest.raises(DeviceRefused):  # no token here, either
+        await site.send("GET", results_path(device), token=foreign)
     stranger = await other_site.new_device()
     stranger.site = site
     assert (await stranger.post(stranger.request())).status == 401
 
 
-async def test_another_tenants_result_can_not_be_annotated(site: Site, other_site: Site, clinician: str) -> None:
+async def test_another_tenants_result_can_not_be_annotated(site: Site, other_site: Site, clinician: Account) -> None:
     other = await other_site.new_device()
     await other.exchange(other.rows(1, 1))
     answer = await site.send("PUT", f"/v1/results/{other.alias}-1-1/annotation", token=clinician, json={"comment": "x"})
     assert (answer.status, answer.error) == (404, "not_found")
 
 
-async def test_an_annotation_is_put_read_and_changed_field_by_field(site: Site, device: Device, clinician: str) -> None:
+async def test_an_annotation_is_put_read_and_changed_field_by_field(
+    site: Site, device: Device, clinician: Account
+) -> None:
     path = f"/v1/results/{device.alias}-1-2/annotation"
     first = await site.send("PUT", path, token=clinician, json={"rhythm": "A", "comment": "irregular"})
     assert (first.status, first.json["rhythm"], first.json["comment"]) == (200, "A", "irregular")
@@ -114,7 +121,7 @@ async def test_an_annotation_is_put_read_and_changed_field_by_field(site: Site, 
 
 
 async def test_a_later_word_wins_also_when_the_servers_clock_went_back(
-    site: Site, device: Device, clinician: str
+    site: Site, device: Device, clinician: Account
 ) -> None:
     path = f"/v1/results/{device.alias}-1-2/annotation"
     await site.send("PUT", path, token=clinician, json={"comment": "first"})
@@ -124,7 +131,7 @@ async def test_a_later_word_wins_also_when_the_servers_clock_went_back(
     assert listed[1]["annotations"][0]["comment"] == "second"
 
 
-async def test_two_clinicians_keep_their_own_words(site: Site, device: Device, clinician: str) -> None:
+async def test_two_clinicians_keep_their_own_words(site: Site, device: Device, clinician: Account) -> None:
     _, second = await site.new_principal("clinician")
     path = f"/v1/results/{device.alias}-1-1/annotation"
     await asyncio.gather(
@@ -152,19 +159,19 @@ async def test_two_clinicians_keep_their_own_words(site: Site, device: Device, c
         b"\xff",
     ],
 )
-async def test_a_malformed_annotation_is_400(site: Site, device: Device, clinician: str, body: bytes) -> None:
+async def test_a_malformed_annotation_is_400(site: Site, device: Device, clinician: Account, body: bytes) -> None:
     path = f"/v1/results/{device.alias}-1-1/annotation"
     answer = await site.send("PUT", path, token=clinician, data=body, headers={"Content-Type": "application/json"})
     assert (answer.status, answer.error) == (400, "malformed"), answer.body
 
 
 @pytest.mark.parametrize("result", ["1-1-99", "9-1-1", "0-1-1", "x", "1-1", "1-1-1-1", "01-1-1", "1-1-4294967296"])
-async def test_a_result_that_is_not_there_is_404(site: Site, device: Device, clinician: str, result: str) -> None:
+async def test_a_result_that_is_not_there_is_404(site: Site, device: Device, clinician: Account, result: str) -> None:
     answer = await site.send("PUT", f"/v1/results/{result}/annotation", token=clinician, json={"comment": "x"})
     assert (answer.status, answer.error) == (404, "not_found")
 
 
-async def test_text_of_all_kinds_survives(site: Site, device: Device, clinician: str) -> None:
+async def test_text_of_all_kinds_survives(site: Site, device: Device, clinician: Account) -> None:
     text = "Vorhofflimmern? – 心房細動 🫀 \u202e '; DROP TABLE annotation; --\n\ttab"
     path = f"/v1/results/{device.alias}-1-1/annotation"
     assert (await site.send("PUT", path, token=clinician, json={"comment": text})).json["comment"] == text
@@ -172,14 +179,16 @@ async def test_text_of_all_kinds_survives(site: Site, device: Device, clinician:
     assert row.comment.value == text
 
 
-async def test_a_longest_comment_in_the_widest_characters_is_taken(site: Site, device: Device, clinician: str) -> None:
+async def test_a_longest_comment_in_the_widest_characters_is_taken(
+    site: Site, device: Device, clinician: Account
+) -> None:
     path = f"/v1/results/{device.alias}-1-1/annotation"
     text = "🫀" * limits.COMMENT_MAX_CHARS
     assert (await site.send("PUT", path, token=clinician, json={"comment": text})).status == 200
 
 
 async def test_a_lost_write_is_shown_beside_what_won_and_what_was_written_over_as_history(
-    site: Site, clinician: str
+    site: Site, clinician: Account
 ) -> None:
     patient = await site.new_patient()
     first, second = await site.new_device(patient), await site.new_device(patient)

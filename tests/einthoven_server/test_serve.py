@@ -19,6 +19,7 @@ import pytest
 from tests.einthoven_server.site import ManualClock, Site, running_site
 from typer.testing import CliRunner
 
+from einthoven.account import load_account
 from einthoven_server import cli, tls
 from einthoven_server.cli import app, main
 from einthoven_server.errors import AddressUnavailable, AuditTampered, DataFolderBusy, EnvelopeRefused, KeyUnavailable
@@ -71,7 +72,7 @@ def process(tmp_path: Path) -> Iterator[Process]:
 
 
 def site_of(ready: dict[str, str], data: Path, http: aiohttp.ClientSession) -> Site:
-    admin = (data / "admin-token").read_text()
+    admin = load_account(data / "admin-key.json")
     return Site(ready["url"], Path(ready["ca_file"]).read_text(), "", ManualClock(), http, admin)
 
 
@@ -174,7 +175,7 @@ def test_two_servers_do_not_share_a_folder(tmp_path: Path, database_url: str) ->
         pass
 
 
-@pytest.mark.parametrize("name", ["key-encryption-key", "ca.key", "server.key", "admin-token", "postgres-password"])
+@pytest.mark.parametrize("name", ["key-encryption-key", "ca.key", "server.key", "admin-key.json", "postgres-password"])
 def test_a_key_file_that_others_can_read_stops_the_start(tmp_path: Path, database_url: str, name: str) -> None:
     data = tmp_path / "data"
     data.mkdir(mode=0o700)
@@ -238,8 +239,8 @@ def test_the_log_is_verified_and_tampering_named(tmp_path: Path, command, databa
 
     asyncio.run(use())
     verify = ("audit", "verify", "--data", str(data), "--database-url", url)
-    assert command(*verify, "--json")[:2] == (0, '{"entries":3,"intact":true}\n')
-    assert "3 audit entries, intact" in command(*verify)[1]
+    assert command(*verify, "--json")[:2] == (0, '{"entries":4,"intact":true}\n')  # one is of the token
+    assert "4 audit entries, intact" in command(*verify)[1]
     asyncio.run(execute("UPDATE audit_entry SET actor = 'nobody' WHERE seq = 2", url))
     status, _, err = command(*verify)
     assert status == AuditTampered.exit_status == 3

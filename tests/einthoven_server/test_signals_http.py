@@ -364,7 +364,7 @@ async def test_every_request_leaves_one_audit_entry(site: SignalSite, device: Si
     await site.send("GET", signal_path(device, 1), token=clinician)
     await site.send("GET", signal_path(device, 9), token=clinician)
     await device.send("HEAD", "/v1/uploads/none")
-    assert await site.audit.verify() == before + 5
+    assert await site.audit.verify() == before + 6  # one is of the clinician's token
     rows = await site.database.fetch(
         "SELECT operation, patient, outcome FROM audit_entry WHERE tenant = $1 AND seq > $2 ORDER BY seq",
         site.tenant,
@@ -374,6 +374,7 @@ async def test_every_request_leaves_one_audit_entry(site: SignalSite, device: Si
     assert [tuple(row) for row in rows] == [
         ("signal.upload", patient, "allowed"),
         ("signal.upload", patient, "allowed"),
+        ("token.issue", "", "allowed"),
         ("signal.read", patient, "allowed"),
         ("signal.read", "", "not_found"),
         ("signal.upload", patient, "not_found"),

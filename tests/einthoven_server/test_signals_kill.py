@@ -15,6 +15,7 @@ from tests.einthoven_server.signal_site import RawRequest, SignalDevice, SignalS
 from tests.einthoven_server.site import ManualClock
 from tests.einthoven_server.test_serve import Process, client
 
+from einthoven.account import load_account
 from einthoven.segments import canonical_segment, decode_segment
 from einthoven_protocol import merkle
 from einthoven_protocol.canonical import encode_result_row
@@ -37,7 +38,7 @@ def process(tmp_path: Path) -> Iterator[Process]:
 
 
 def site_of(ready: dict[str, str], data: Path, http: aiohttp.ClientSession) -> SignalSite:
-    admin = (data / "admin-token").read_text()
+    admin = load_account(data / "admin-key.json")
     return SignalSite(ready["url"], Path(ready["ca_file"]).read_text(), "", ManualClock(), http, admin)
 
 

@@ -20,6 +20,7 @@ from einthoven_server.errors import AuditTampered
 
 FIRST_PREVIOUS: Final = bytes(32)
 ALLOWED: Final = "allowed"
+REPLAYED: Final = "replayed"
 NOBODY: Final = "-"
 
 

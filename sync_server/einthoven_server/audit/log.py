@@ -15,9 +15,11 @@ from collections.abc import Sequence
 import asyncpg
 
 from einthoven_server import limits
-from einthoven_server.audit.chain import Entry, Event, Verifier, link
+from einthoven_server.audit.chain import REPLAYED, Entry, Event, Verifier, link
 from einthoven_server.database import Connection, Database, Scope
 from einthoven_server.errors import AuditTampered, Busy
+from einthoven_server.replays import claim_all
+from einthoven_server.single_use import Claim
 
 _INSERT = """
 INSERT INTO audit_entry
@@ -59,14 +61,23 @@ class AuditLog:
             entries[-1].mac,
         )
 
-    async def record(self, event: Event) -> None:
-        """Append in a transaction of its own.
+    async def record(self, event: Event, claim: Claim | None = None) -> bool:
+        """Append in a transaction of its own; with it, claim what the request may use once.
+
+        Returns:
+            Whether the claim was fresh. If not, the entry's outcome is that, and the caller must refuse the request.
 
         Raises:
             Busy: It can't be written; the caller must not answer with patient data.
         """
+
+        async def work(connection: Connection) -> bool:
+            fresh = claim is None or await claim_all(connection, self._scope, [claim])
+            await self.append(connection, [event if fresh else event._replace(outcome=REPLAYED)])
+            return fresh
+
         try:
-            await self._database.transact(lambda connection: self.append(connection, [event]))
+            return await self._database.transact(work)
         except (Busy, AuditTampered, asyncpg.PostgresError) as error:
             raise Busy(
                 "the audit log can't be written", "try again later", limits.BUSY_RETRY_AFTER_S, code="audit_unavailable"

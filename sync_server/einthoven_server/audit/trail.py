@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from einthoven_server.audit.chain import ALLOWED, NOBODY, Event
 from einthoven_server.clock import Clock
+from einthoven_server.single_use import Claim
 
 
 class Trail:
@@ -15,6 +16,8 @@ class Trail:
     Args:
         operation: Name of the operation.
         clock: For the entry's time.
+
+    ``claim`` is what the request may use once and nobody claimed yet.
     """
 
     def __init__(self, operation: str, clock: Clock) -> None:
@@ -22,6 +25,7 @@ class Trail:
         self.actor = NOBODY
         self.patient = ""
         self.written = False
+        self.claim: Claim | None = None
         self._at_ms = clock.now_ms()
 
     def event(self, outcome: str = ALLOWED) -> Event:

@@ -1,15 +1,13 @@
-"""The addresses of ``identity``: enrolment, patients' ids, principals, devices, and the authority to pin.
+"""The addresses of ``identity``: enrolment, patients' ids, devices, and the authority to pin.
 
 It deliberately answers with opaque ids only.
 """
 
 from __future__ import annotations
 
-import secrets
 import uuid
-from typing import Final, Literal
+from typing import Final
 
-import msgspec
 from aiohttp import web
 
 from einthoven_protocol.enrolment import EnrolmentCode, EnrolRequest, EnrolResponse, format_code, proof_message
@@ -22,13 +20,11 @@ from einthoven_server.identity import codes
 from einthoven_server.identity.callers import NewDevice, Principal
 from einthoven_server.identity.codes import Try, TryLimit
 from einthoven_server.identity.guard import Guard
-from einthoven_server.identity.permissions import Operation, Role
+from einthoven_server.identity.permissions import Operation
 from einthoven_server.identity.signatures import verify
 from einthoven_server.identity.store import IdentityStore
 from einthoven_server.patient_keys import PatientKeys
 from einthoven_server.requests import SECURITY_HEADERS, answers_errors, json_response, path_id, read_json, render_json
-
-TOKEN_BYTES: Final = 32
 
 STORE: Final = web.AppKey("identity_store", IdentityStore)
 KEYS: Final = web.AppKey("identity_patient_keys", PatientKeys)
@@ -36,17 +32,6 @@ CLOCK: Final = web.AppKey("identity_clock", Clock)
 CERTIFICATES: Final = web.AppKey("identity_certificates", Certificates)
 PUBLIC_URL: Final = web.AppKey("identity_public_url", str)
 TRY_LIMIT: Final = web.AppKey("identity_try_limit", TryLimit)
-
-
-class PrincipalRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """JSON body of POST /v1/principals."""
-
-    role: Literal["admin", "clinician"]
-
-
-def new_token() -> str:
-    """A bearer token with 256 random bits."""
-    return secrets.token_urlsafe(TOKEN_BYTES)
 
 
 async def ca(request: web.Request) -> web.Response:
@@ -76,17 +61,6 @@ async def create_code(request: web.Request, principal: Principal, trail: Trail) 
     trail.written = True
     code = EnrolmentCode(app[PUBLIC_URL], secret.selector + secret.verifier, app[CERTIFICATES].ca_sha256)
     return json_response({"code": format_code(code), "expires_at_ms": expires_at_ms}, 201)
-
-
-async def create_principal(request: web.Request, principal: Principal, trail: Trail) -> web.Response:
-    """POST /v1/principals; the token is shown this once."""
-    del principal
-    asked = await read_json(request, PrincipalRequest)
-    token = new_token()
-    now_ms = request.app[CLOCK].now_ms()
-    principal_id = await request.app[STORE].create_principal(Role(asked.role), token, now_ms, trail.event())
-    trail.written = True
-    return json_response({"principal_id": principal_id, "token": token}, 201)
 
 
 async def revoke_device(request: web.Request, principal: Principal, trail: Trail) -> web.Response:
@@ -183,7 +157,6 @@ def make_application(
             web.post("/enrol", guard.anyone(Operation.ENROL, enrol)),
             web.post("/patients", principal(Operation.CREATE_PATIENT, create_patient)),
             web.post("/patients/{patient_id}/enrolment-codes", principal(Operation.CREATE_ENROLMENT_CODE, create_code)),
-            web.post("/principals", principal(Operation.CREATE_PRINCIPAL, create_principal)),
             web.post("/devices/{device_id}/revoke", principal(Operation.REVOKE_DEVICE, revoke_device)),
         ]
     )

@@ -11,10 +11,19 @@ from einthoven_server.identity.permissions import Role
 
 
 class Principal(NamedTuple):
-    """Who a bearer token stands for."""
+    """Who an access token stands for, as the database has it now.
+
+    Attributes:
+        principal_id: Opaque id; a device's, where a device asked for the token.
+        role: What kind of caller.
+        patient_id: Whom a patient or a device belongs to.
+        scopes: What the token was issued for; empty for people and devices, who have no scopes.
+    """
 
     principal_id: str
     role: Role
+    patient_id: str | None = None
+    scopes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, repr=False)

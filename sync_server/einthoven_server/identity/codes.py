@@ -47,11 +47,6 @@ def hash_verifier(verifier: bytes) -> bytes:
     return hashlib.sha256(b"einthoven enrolment verifier 1\0" + verifier).digest()
 
 
-def hash_token(token: str) -> bytes:
-    """What the database keeps of a bearer token, 32 bytes; the token has 256 random bits."""
-    return hashlib.sha256(b"einthoven bearer token 1\0" + token.encode("utf-8", "replace")).digest()
-
-
 @dataclass(frozen=True, slots=True)
 class StoredCode:
     """A code as the database has it.

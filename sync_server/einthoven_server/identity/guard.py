@@ -9,6 +9,8 @@ Invariants:
     3. A device's signature counts once, on whatever address: its nonce is remembered before the handler runs, or by
        the handler's own write where it says so.
     4. A device, and a tenant's devices together, are held to their rates once it is sure who sends.
+    5. A proof beside an access token counts once: it is claimed before the handler runs, or, where the request only
+       reads, with the audit entry, before the answer.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ from aiohttp.typedefs import Handler
 
 from einthoven_protocol.http_signature import SignedParts
 from einthoven_protocol.limits import MAX_REQUEST_BYTES
+from einthoven_protocol.oauth import PROOF_HEADER
 from einthoven_server import limits
+from einthoven_server.audit.chain import ALLOWED
 from einthoven_server.audit.log import AuditLog
 from einthoven_server.audit.trail import Trail
 from einthoven_server.clock import Clock
@@ -30,10 +34,12 @@ from einthoven_server.errors import Forbidden, Malformed, RequestRefused, TooLar
 from einthoven_server.identity import signatures
 from einthoven_server.identity.callers import Device, Principal
 from einthoven_server.identity.permissions import Operation, Role, allowed
+from einthoven_server.identity.presented_tokens import PresentedTokens, no_token
 from einthoven_server.identity.rates import BODY_BYTES, REQUESTS, Cost, Rates
 from einthoven_server.identity.store import IdentityStore
 from einthoven_server.requests import as_refusal, read_body
 
+_READING: Final = frozenset({"GET", "HEAD"})
 SYNC_TYPE: Final = "application/vnd.einthoven.sync"
 
 
@@ -96,9 +102,19 @@ class Guard:
         audit: Where entries go.
         clock: Wall time.
         rates: What devices may ask for in a time.
+        tokens: Judges access tokens; without, none is good.
     """
 
-    def __init__(self, store: IdentityStore, audit: AuditLog, clock: Clock, rates: Rates | None = None) -> None:
+    def __init__(
+        self,
+        store: IdentityStore,
+        audit: AuditLog,
+        clock: Clock,
+        rates: Rates | None = None,
+        *,
+        tokens: PresentedTokens | None = None,
+    ) -> None:
+        self._tokens = tokens
         self._store = store
         self._audit = audit
         self._clock = clock
@@ -114,12 +130,13 @@ class Guard:
         return self._audited(operation, act)
 
     def principal(self, operation: Operation, handler: PrincipalHandler) -> Handler:
-        """For operations of people and services with a bearer token."""
+        """For operations of people, services and devices with an access token."""
 
         async def act(request: web.Request, trail: Trail) -> web.StreamResponse:
-            principal = await self._principal(request)
-            trail.actor = principal.principal_id
+            principal = await self._principal(request, trail)
             _require(principal.role, operation)
+            if request.method not in _READING:
+                await self._claim(trail)
             return await handler(request, principal, trail)
 
         return self._audited(operation, act)
@@ -190,12 +207,21 @@ class Guard:
         Raises:
             Busy: It can't be written.
         """
-        await self._audit.record(trail.event())
-        trail.written = True
+        await self._record(trail)
+
+    def take(self, client_id: str) -> None:
+        """Hold a client, known by now, to its rate of requests.
+
+        Raises:
+            TooMany: It asks too often.
+        """
+        self._take_of(client_id, (Cost(REQUESTS, 1),))
 
     def _take(self, signed: SignedRequest, costs: Sequence[Cost]) -> None:
-        all_costs = (Cost(REQUESTS, 1), Cost(BODY_BYTES, len(signed.body)), *costs)
-        wait_s = self._rates.take(self._store.tenant, signed.device.device_id, all_costs, self._clock.now_ms())
+        self._take_of(signed.device.device_id, (Cost(REQUESTS, 1), Cost(BODY_BYTES, len(signed.body)), *costs))
+
+    def _take_of(self, caller_id: str, costs: Sequence[Cost]) -> None:
+        wait_s = self._rates.take(self._store.tenant, caller_id, costs, self._clock.now_ms())
         if wait_s:
             raise TooMany(
                 "this device or its clinic asks too often", f"try again in {wait_s} s", wait_s, "too_many_requests"
@@ -210,24 +236,38 @@ class Guard:
                 response = await act(request, trail)
             except Exception as error:
                 if not trail.written:
-                    await self._audit.record(trail.event(as_refusal(error).code))
+                    await self._record(trail, as_refusal(error).code)
                 raise
-            if not trail.written:
-                await self._audit.record(trail.event())
+            if trail.written:
+                await self._claim(trail)
+            else:
+                await self._record(trail)
             return response
 
         return guarded
 
-    async def _principal(self, request: web.Request) -> Principal:
-        given = request.headers.getall("Authorization", [])
-        scheme, _, token = (given[0] if len(given) == 1 else "").partition(" ")
-        refused = Unauthorized("no valid access token", "send Authorization: Bearer with the token you were given")
-        if scheme.lower() != "bearer" or not token:
-            raise refused
-        principal = await self._store.principal(token)
-        if principal is None:
-            raise refused
-        return principal
+    async def _record(self, trail: Trail, outcome: str = ALLOWED) -> None:
+        """Write a request's entry, and claim with it what was not claimed yet."""
+        fresh = await self._audit.record(trail.event(outcome), trail.claim)
+        trail.written, trail.claim = True, None
+        if not fresh:
+            raise replayed()
+
+    async def _claim(self, trail: Trail) -> None:
+        claim, trail.claim = trail.claim, None
+        if claim is not None and not (self._tokens is not None and await self._tokens.claim(claim)):
+            raise replayed()
+
+    async def _principal(self, request: web.Request, trail: Trail) -> Principal:
+        if self._tokens is None:
+            raise no_token()
+        return await self._tokens.caller(
+            request.method,
+            request.raw_path,
+            request.headers.getall("Authorization", []),
+            request.headers.getall(PROOF_HEADER, []),
+            trail,
+        )
 
     async def _signed(self, request: web.Request, form: Body, trail: Trail) -> SignedRequest:
         body = await _read(request, form)

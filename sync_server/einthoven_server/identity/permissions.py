@@ -17,12 +17,14 @@ class Role(StrEnum):
 
     ADMIN = "admin"
     CLINICIAN = "clinician"
+    PATIENT = "patient"
     DEVICE = "device"
+    SERVICE = "service"
     NOBODY = "nobody"
 
 
-GRANTABLE: Final = frozenset({Role.ADMIN, Role.CLINICIAN})
-"""Roles that a principal with a token may have; a device gets its own by enrolment."""
+GRANTABLE: Final = frozenset({Role.ADMIN, Role.CLINICIAN, Role.PATIENT, Role.SERVICE})
+"""Roles that a principal may have; a device gets its own by enrolment."""
 
 
 class Operation(StrEnum):
@@ -31,7 +33,11 @@ class Operation(StrEnum):
     ENROL = "device.enrol"
     CREATE_PATIENT = "patient.create"
     CREATE_ENROLMENT_CODE = "enrolment_code.create"
+    ISSUE_TOKEN = "token.issue"  # noqa: S105  # an operation's name
     CREATE_PRINCIPAL = "principal.create"
+    REPLACE_KEYS = "principal.keys"
+    REVOKE_PRINCIPAL = "principal.revoke"
+    ROTATE_SIGNING_KEY = "signing_key.rotate"
     REVOKE_DEVICE = "device.revoke"
     EXCHANGE = "device.exchange"
     REPAIR = "device.repair"
@@ -52,13 +58,26 @@ class Operation(StrEnum):
 
 _ALLOWED: Final = MappingProxyType(
     {
-        Role.NOBODY: frozenset({Operation.ENROL}),
-        Role.DEVICE: frozenset({Operation.EXCHANGE, Operation.REPAIR, Operation.WAKE, Operation.UPLOAD_SIGNAL}),
+        Role.NOBODY: frozenset({Operation.ENROL, Operation.ISSUE_TOKEN}),
+        Role.DEVICE: frozenset(
+            {
+                Operation.EXCHANGE,
+                Operation.REPAIR,
+                Operation.WAKE,
+                Operation.UPLOAD_SIGNAL,
+                Operation.READ_CAPABILITY,
+            }
+        ),
+        Role.PATIENT: frozenset({Operation.READ_CAPABILITY}),
+        Role.SERVICE: frozenset({Operation.READ_CAPABILITY}),
         Role.ADMIN: frozenset(
             {
                 Operation.CREATE_PATIENT,
                 Operation.CREATE_ENROLMENT_CODE,
                 Operation.CREATE_PRINCIPAL,
+                Operation.REPLACE_KEYS,
+                Operation.REVOKE_PRINCIPAL,
+                Operation.ROTATE_SIGNING_KEY,
                 Operation.REVOKE_DEVICE,
                 Operation.PUT_DOCUMENT,
                 Operation.LIST_DOCUMENTS,

@@ -1,7 +1,7 @@
 """Identities in the database. It deliberately decides nothing: codes are judged by ``codes``, roles by ``permissions``.
 
 Invariants:
-    1. Tokens and code secrets are kept only as hashes, sync keys only sealed.
+    1. Code secrets are kept only as hashes, sync keys only sealed.
     2. A write and its audit event are one transaction.
     3. Using a code and making its device are one transaction, under the code's row lock.
 """
@@ -18,10 +18,10 @@ from einthoven_server.audit.chain import Event
 from einthoven_server.audit.log import AuditLog
 from einthoven_server.database import Connection, Database, Row, Scope
 from einthoven_server.envelope import PatientKey
-from einthoven_server.identity.callers import Device, NewDevice, Principal
-from einthoven_server.identity.codes import Secret, StoredCode, Try, hash_token, hash_verifier, judge, new_secret
-from einthoven_server.identity.permissions import Role
+from einthoven_server.identity.callers import Device, NewDevice
+from einthoven_server.identity.codes import Secret, StoredCode, Try, hash_verifier, judge, new_secret
 from einthoven_server.patient_keys import PatientKeys
+from einthoven_server.replays import forget_claims
 
 _DEVICE = "SELECT * FROM device WHERE shard = $1 AND tenant = $2 AND "
 _CODE = (
@@ -186,10 +186,11 @@ class IdentityStore:
         return row is not None
 
     async def forget_nonces(self, now_ms: int) -> None:
-        """Remove this tenant's nonces whose signatures would be refused for their age."""
+        """Remove this tenant's nonces, and claims of tokens' ids, whose signatures would be refused for their age."""
         await self._database.fetch(
             "DELETE FROM request_nonce WHERE shard = $1 AND tenant = $2 AND expires_at_ms < $3", *self._scope, now_ms
         )
+        await forget_claims(self._database, self._scope, now_ms)
 
     async def revoked_among(self, aliases: Sequence[int]) -> set[int]:
         """Which of these devices were revoked."""
@@ -219,37 +220,5 @@ class IdentityStore:
             )
             await self._audit.append(connection, [event])
             return int(revoked_at_ms)
-
-        return await self._database.transact(work)
-
-    async def principal(self, token: str) -> Principal | None:
-        """Who a bearer token stands for, if it stands for anyone."""
-        row = await self._database.fetchrow(
-            "SELECT principal_id, role FROM principal "
-            "WHERE shard = $1 AND tenant = $2 AND token_hash = $3 AND revoked_at_ms IS NULL",
-            *self._scope,
-            hash_token(token),
-        )
-        return None if row is None else Principal(row["principal_id"], Role(row["role"]))
-
-    async def create_principal(self, role: Role, token: str, now_ms: int, event: Event | None) -> str:
-        """Make a principal, unless one with this token is there; return its id."""
-
-        async def work(connection: Connection) -> str:
-            await connection.execute(
-                "INSERT INTO principal VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
-                *self._scope,
-                str(uuid.uuid4()),
-                role.value,
-                hash_token(token),
-                now_ms,
-            )
-            principal_id = await connection.fetchval(
-                "SELECT principal_id FROM principal WHERE shard = $1 AND tenant = $2 AND token_hash = $3",
-                *self._scope,
-                hash_token(token),
-            )
-            await self._audit.append(connection, [] if event is None else [event])
-            return str(principal_id)
 
         return await self._database.transact(work)

@@ -1,4 +1,5 @@
-"""What has to be done now and then, whoever asks for nothing: tombstones all have read, old nonces, a new month.
+"""What has to be done now and then, whoever asks for nothing: tombstones all have read, old nonces, a new month, a new
+signing key.
 
 It deliberately does a bounded piece a round and no more, however much there is: the next round goes on.
 
@@ -17,6 +18,7 @@ from contextlib import asynccontextmanager
 from einthoven_server import limits
 from einthoven_server.clock import Clock
 from einthoven_server.errors import Busy
+from einthoven_server.identity.signing_keys import SigningKeys
 from einthoven_server.identity.store import IdentityStore
 from einthoven_server.records.change_store import ChangeStore
 from einthoven_server.records.result_months import ResultMonths
@@ -29,10 +31,11 @@ class Housekeeping:
 
     Args:
         store: Tombstones.
-        identities: Nonces.
+        identities: Nonces, and ids of tokens' proofs.
         clock: Wall time.
         interval_s: Between two rounds.
         months: Where results may lie apart by month.
+        signing_keys: Of access tokens; replaced when their time is over.
     """
 
     def __init__(
@@ -43,7 +46,9 @@ class Housekeeping:
         interval_s: float = limits.TOMBSTONE_COLLECT_INTERVAL_S,
         *,
         months: ResultMonths | None = None,
+        signing_keys: SigningKeys | None = None,
     ) -> None:
+        self._signing_keys = signing_keys
         self._store = store
         self._identities = identities
         self._clock = clock
@@ -58,6 +63,8 @@ class Housekeeping:
         """
         now_ms = self._clock.now_ms()
         await self._identities.forget_nonces(now_ms)
+        if self._signing_keys is not None:
+            await self._signing_keys.keep()
         if self._months is not None:
             await self._months.keep(now_ms)
         return await self._store.collect_tombstones(now_ms)
