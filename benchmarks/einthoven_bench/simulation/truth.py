@@ -94,6 +94,8 @@ class Truth:
             server stood then.
         again: Those of them that may go ahead once more, for their device can't know that they did: it was turned back
             or enrolled anew since, or the server failed over.
+        unheard: Where results were sent while device or server spoke as the first version did, and how often the device
+            had been turned back by then.
         not_ahead: Urgent results that stayed behind in a request in which they could have gone ahead.
         repairs: Requests to compare a bucket.
         forks: At each fail-over: the shard epoch before it, and how far the replica had got.
@@ -115,6 +117,7 @@ class Truth:
     taken_back: dict[tuple[ResultId, str], int] = field(default_factory=dict)
     ahead: dict[int, Cursor] = field(default_factory=dict)
     again: set[int] = field(default_factory=set)
+    unheard: dict[ResultId, int] = field(default_factory=dict)
     not_ahead: set[int] = field(default_factory=set)
     repairs: int = 0
     forks: list[Cursor] = field(default_factory=list)
@@ -194,6 +197,15 @@ class Truth:
         self.taken_back[name] = max(until, self.taken_back.get(name, 0))
         # What was said under a former enrolment stands under another name than it was said by.
         self.deleted_serials.update(comment_serials([row]))
+
+    def may_be_there_again(self, places: Sequence[ResultId]) -> bool:
+        """Whether one result may stand at these places: each was taken by another life of a device that heard of none.
+
+        The first life that takes a second place was turned back twice: to before it lost its counter to another
+        result, and to before it gave the result again.
+        """
+        lives = {self.unheard.get(place, -1) for place in places}
+        return -1 not in lives and len(lives) == len(places) and max(lives) > 1
 
     def may_be_gone(self, serial: int) -> bool:
         """Whether somebody had this comment deleted, or its result."""
