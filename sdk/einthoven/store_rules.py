@@ -106,7 +106,9 @@ What came with version 1.1 of the protocol (*own* is what has this device's alia
         back when it is sent again, and takes part in repairs. Replicas go by age like acknowledged results.
     R21. A new history (R6) makes undecided, or unknown to be held, in the same way: replicas, notes, superseded
         writes, base marks (0), refused words, results that were to be given back or went ahead. What is not heard
-        again stays readable. Shares of dropped replicas are forgotten.
+        again stays readable. Shares of dropped replicas are forgotten. Superseded writes under the names of annotations
+        that were ever written here are pushed once more, as overtaken ones are (R12): of each register one at a time,
+        the latest first, after what stands.
     R22. A new enrolment (R10) drops replicas, superseded writes, documents, owners, deletions and what others wrote
         down; own notes become those of the former alias: readable, nobody's to send, and ``delete`` removes them at
         once. One that comes down is the server's from then on; the rest, once all that the server has was heard, is
