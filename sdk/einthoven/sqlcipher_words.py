@@ -162,7 +162,7 @@ def learn(rows: SqlCipherRows, row: AnnotationRow, buckets: Buckets) -> None:
     now = replace(before, known=known)
     if not before.deleted:
         local = merged_with(before.local, known)
-        if before.own and not before.refused:
+        if before.own:
             held = overtaken(before.overtaken, before.local, before.known, local, before.bases)
             now = replace(now, overtaken=held)
         now = now.with_local(local)

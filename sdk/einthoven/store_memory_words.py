@@ -85,7 +85,7 @@ def learn(books: Books, row: AnnotationRow) -> None:
     if is_deleted(books, name):
         return
     local = merged_with(before, known)
-    if name in books.own and name not in books.refused_words:
+    if name in books.own:
         bases = books.bases.get(name, (0, 0))
         keep_overtaken(books, name, overtaken(books.overtaken.get(name), before, known_before, local, bases))
     set_local(books, name, local)

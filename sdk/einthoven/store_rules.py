@@ -67,9 +67,9 @@ What came with version 1.1 of the protocol (*own* is what has this device's alia
     R12. The server is told only what it is not known to have: of an annotation that waits, ``pending`` gives the
         registers that differ from those known, and for each the base mark of the register that was known when it
         began to differ (later writes before the push do not change that: their writer had seen nothing newer). A
-        register that waits and is overtaken by what comes down is pushed once all the same, as what it was: the server
-        keeps it as superseded. An annotation that was refused waits no more until it is changed here; it stays
-        readable, and among ``refused_words``.
+        register that waits, or was refused, and is overtaken by what comes down is pushed once all the same, as what it
+        was: the server keeps it as superseded, or refuses it again, and then it is gone. An annotation that was refused
+        waits no more until it is changed here; it stays readable, and among ``refused_words``.
     R13. Notes have a log of their own for each epoch, with counters and a mark like results; R1, R2, R6, R7 and R8
         hold for it in the same way, whatever comes first forks. A server that announced no ``FEED`` says nothing of
         notes. ``pending`` speaks of the oldest epoch in which a note waits only if no result waits anywhere. An own

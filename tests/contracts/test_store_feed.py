@@ -672,6 +672,21 @@ def test_a_word_that_was_overtaken_before_it_was_sent_goes_up_once(store: Store,
     assert answered(store).waiting_annotations == 0
 
 
+def test_a_refused_word_that_is_overtaken_goes_up_once_more(store: Store, make_window: MakeWindow) -> None:
+    filled(store, make_window, 1)
+    answered(store)
+    store.annotate(annotation(comment="mine", hlc=10))
+    refused = AnnotationVerdict(RowKind.ANNOTATION, ALIAS, 1, 1, "p1", RejectReason.CLOCK_SKEW)
+    answered(store, refused=(refused,))
+
+    state = answered(store, annotations=(annotation(comment="theirs", hlc=20),))
+
+    assert (state.waiting_annotations, state.refused_words) == (1, ())
+    assert [row.comment for row in store.pending(limit=9).annotations] == [Register("mine", 10)]
+    assert answered(store, refused=(refused,)).waiting_annotations == 0
+    assert store.annotations() == [annotation(comment="theirs", hlc=20)]
+
+
 def test_a_result_that_was_given_again_before_is_not_given_a_third_time(store: Store, make_window: MakeWindow) -> None:
     (mine,) = filled(store, make_window, 1)
     store.annotate(annotation())
