@@ -63,6 +63,7 @@ class Words:
         name: Of the row, as it was said.
         hlc: When it was said, as its register says.
         replaced: Whether it was said anew there.
+        pushed_as: The name under which a device last pushed them: words go along with a result that is given again.
     """
 
     device: int
@@ -70,6 +71,7 @@ class Words:
     name: tuple[ResultId, str]
     hlc: int
     replaced: bool = False
+    pushed_as: tuple[ResultId, str] | None = None
 
 
 @dataclass(slots=True)
@@ -175,6 +177,9 @@ class Truth:
         for words in request.annotations:
             target = words.target
             name = (RowKind.ANNOTATION, target.device_alias, target.epoch, target.counter, words.author)
+            for serial in comment_serials([words]):
+                if serial in self.words:
+                    self.words[serial].pushed_as = (target, words.author)
             if name not in refused:
                 self.comments += [Promise(alias, serial, head) for serial in comment_serials([words])]
 
@@ -212,7 +217,8 @@ class Truth:
         words = self.words.get(serial)
         if words is None or serial in self.deleted_serials:
             return serial in self.deleted_serials
-        return words.name[0] in self.deleted_targets or words.hlc <= self.taken_back.get(words.name, -1)
+        name = words.pushed_as or words.name
+        return name[0] in self.deleted_targets or words.hlc <= self.taken_back.get(name, -1)
 
     def is_of_a_lost_history(self, cursor: Cursor) -> bool:
         """Whether the server failed over since, and the device does not know it yet."""
