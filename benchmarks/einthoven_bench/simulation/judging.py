@@ -221,7 +221,7 @@ def _judge_words(world: World, everything: list[Holdings]) -> Iterator[str]:
         if serial in promised:
             yield f"J4: comment {serial} was acknowledged, and neither stands nor is kept"
         elif not (words.replaced or device.destroyed or device.life != words.life) and not (
-            _old(world, device) or _excused(device, serial)
+            _old(world, device) or _excused(device, serial) or truth.was_overwritten(serial, there)
         ):
             yield f"J4: comment {serial} of device {device.number} is neither on the server nor refused by name"
 

@@ -7,15 +7,16 @@ Rules, of which ``judging`` holds the end of a history to each:
         only if no server acknowledged it in the history that survived, and every device that had it was destroyed or
         turned back to before it was written.
     T3. Words that were said on a device stand on the server at the end, or are kept there as overtaken, or were
-        deleted, refused by name, or said anew on the same device before they were acknowledged; unless the device was
-        destroyed, turned back or enrolled anew before they were acknowledged in the history that survived.
+        deleted, refused by name, or said anew before they were acknowledged: on the same device, or by their author
+        on another that showed them, if those later words stand or are kept; unless the device was destroyed, turned
+        back or enrolled anew before they were acknowledged in the history that survived.
 
 It deliberately reads no store: it hears what passed between an app and its store, and between app and server.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
 
 import msgspec
@@ -64,6 +65,7 @@ class Words:
         hlc: When it was said, as its register says.
         replaced: Whether it was said anew there.
         pushed_as: The name under which a device last pushed them: words go along with a result that is given again.
+        overwritten_by: Comments that their author said in their place, on whichever device, while it showed them.
     """
 
     device: int
@@ -72,6 +74,7 @@ class Words:
     hlc: int
     replaced: bool = False
     pushed_as: tuple[ResultId, str] | None = None
+    overwritten_by: set[int] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -220,6 +223,13 @@ class Truth:
         name = words.pushed_as or words.name
         return name[0] in self.deleted_targets or words.hlc <= self.taken_back.get(name, -1)
 
+    def was_overwritten(self, serial: int, there: Set[int]) -> bool:
+        """Whether the author said something else in the place of this comment, having seen it, that is there."""
+        words = self.words.get(serial)
+        return words is not None and any(
+            later in there or self.was_overwritten(later, there) for later in words.overwritten_by
+        )
+
     def is_of_a_lost_history(self, cursor: Cursor) -> bool:
         """Whether the server failed over since, and the device does not know it yet."""
         return any(cursor.shard_epoch <= kept.shard_epoch for kept in self.forks)
@@ -245,6 +255,8 @@ class Truth:
         (serial,) = comment_serials([row])
         name, shown = (row.target, row.author), set(comment_serials(before))
         for held, words in self.words.items():
+            if words.name[1] == row.author and held in shown:
+                words.overwritten_by.add(serial)
             if (words.device, words.life) == (device, life) and (words.name == name or held in shown):
                 words.replaced = True
         self.words[serial] = Words(device, life, name, row.comment.hlc)
