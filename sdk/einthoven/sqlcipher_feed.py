@@ -17,7 +17,7 @@ from einthoven.sqlcipher_notes import bury_note, hear_note
 from einthoven.sqlcipher_replicas import drop_replica, find_replica, forget_share, hear_results
 from einthoven.sqlcipher_row_reading import RowReader
 from einthoven.sqlcipher_rows import SqlCipherRows
-from einthoven.sqlcipher_words import bury_annotation, learn, remove_annotations_of
+from einthoven.sqlcipher_words import bury_annotation, learn, remove_annotations_of, say_superseded_again
 from einthoven.store_rules_feed import DELETED_RESULT, feeds, until
 from einthoven.store_schema import position_of
 from einthoven_protocol.canonical import decode_superseded_row, encode_superseded_row
@@ -186,6 +186,7 @@ def begin_new_history(rows: SqlCipherRows, buckets: Buckets) -> None:
             rows.delete("draft", draft[:4])
         else:
             rows.put("draft", (*draft[:4], 0, 0, 0, 0, 0, draft[9]))
+    say_superseded_again(rows)
     rows.delete_where("alert_sent", "")
     rows.delete_where("to_give", "")
     rows.put("link", link._replace(history=link.history + 1))

@@ -30,15 +30,24 @@ from einthoven.store_rules_feed import (
     overtaken,
     refused_names,
     said,
+    said_again,
     says_anything,
     spared,
     to_push,
     until,
     without_pushed,
 )
-from einthoven_protocol.canonical import decode_annotation_row
+from einthoven_protocol.canonical import decode_annotation_row, decode_superseded_row
 from einthoven_protocol.merge import merge_annotation
-from einthoven_protocol.messages import AnnotationRow, ExchangeRequest, ExchangeResponse, ResultId, RowKind, Tombstone
+from einthoven_protocol.messages import (
+    AnnotationRow,
+    ExchangeRequest,
+    ExchangeResponse,
+    ResultId,
+    RowKind,
+    Superseded,
+    Tombstone,
+)
 
 LISTED_ANNOTATIONS = f"""(own OR NOT EXISTS (SELECT 1 FROM deletion WHERE kind = {int(RowKind.ANNOTATION)} AND NOT state
     AND deletion.device_alias = annotation.device_alias AND deletion.epoch = annotation.epoch
@@ -153,7 +162,7 @@ def learn(rows: SqlCipherRows, row: AnnotationRow, buckets: Buckets) -> None:
     now = replace(before, known=known)
     if not before.deleted:
         local = merged_with(before.local, known)
-        if before.own and not before.refused:
+        if before.own:
             held = overtaken(before.overtaken, before.local, before.known, local, before.bases)
             now = replace(now, overtaken=held)
         now = now.with_local(local)
@@ -179,6 +188,9 @@ def take_pushed(rows: SqlCipherRows, request: ExchangeRequest, response: Exchang
         reason = refused.get(annotation_name(row.target, row.author))
         before = load(rows, key_of(row))
         left = replace(before, overtaken=without_pushed(before.overtaken, row))
+        if left != before:
+            again = said_again(left.overtaken, superseded_of(rows, key_of(row)), before.overtaken)
+            left = replace(left, overtaken=again)
         store(rows, key_of(row), left, before)
         if reason is None:
             learn(rows, row, buckets)
@@ -186,6 +198,23 @@ def take_pushed(rows: SqlCipherRows, request: ExchangeRequest, response: Exchang
         before = left
         if before.own and before.local is not None and said(row, before.local):
             store(rows, key_of(row), replace(before, refused=reason), before)
+
+
+def superseded_of(rows: RowReader, key: Key) -> list[tuple[Superseded, bool]]:
+    """Superseded writes under the name of an annotation, and whether the server is known to hold them."""
+    found = [(decode_superseded_row(row[5]), bool(row[4])) for row in rows.select("superseded", _OF_TARGET, key[:3])]
+    return [(write, known) for write, known in found if write.author == key[3]]
+
+
+def say_superseded_again(rows: SqlCipherRows) -> None:
+    """R21: own superseded writes, none of which is known to be held."""
+    writes = [decode_superseded_row(row[5]) for row in rows.select("superseded")]
+    for target, author in sorted({(write.target, write.author) for write in writes}):
+        key = (target.device_alias, target.epoch, target.counter, author)
+        before = load(rows, key)
+        if before.own:
+            again = said_again(before.overtaken, superseded_of(rows, key))
+            store(rows, key, replace(before, overtaken=again), before)
 
 
 def remove_annotation(rows: SqlCipherRows, key: Key, buckets: Buckets | None) -> Annotation:

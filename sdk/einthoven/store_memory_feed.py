@@ -20,9 +20,11 @@ from einthoven.store_memory_words import (
     forget_annotation,
     hear_note,
     is_deleted,
+    keep_overtaken,
     learn,
     merged_with,
     set_local,
+    superseded_of,
 )
 from einthoven.store_rules_feed import (
     DELETED_RESULT,
@@ -37,6 +39,7 @@ from einthoven.store_rules_feed import (
     feeds,
     news,
     note_name,
+    said_again,
     says_anything,
     spared,
     until,
@@ -222,6 +225,8 @@ def begin_new_history(books: Books, spoken_of: int, notes_acknowledged: int) -> 
     for held in (books.bases, books.refused_words, books.alerts, books.lost):
         held.clear()
     books.overtaken = {name: Overtaken(held.row, (0, 0)) for name, held in books.overtaken.items()}
+    for words in books.own & {(row.target, row.author) for row in books.superseded}:
+        keep_overtaken(books, words, said_again(books.overtaken.get(words), superseded_of(books, words)))
 
 
 def begin_enrolment(books: Books) -> None:

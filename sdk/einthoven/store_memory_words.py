@@ -36,6 +36,7 @@ from einthoven.store_rules_feed import (
     overtaken,
     refused_names,
     said,
+    said_again,
     spared,
     to_push,
     until,
@@ -52,6 +53,7 @@ from einthoven_protocol.messages import (
     RejectReason,
     ResultId,
     RowKind,
+    Superseded,
     Tombstone,
 )
 
@@ -83,7 +85,7 @@ def learn(books: Books, row: AnnotationRow) -> None:
     if is_deleted(books, name):
         return
     local = merged_with(before, known)
-    if name in books.own and name not in books.refused_words:
+    if name in books.own:
         bases = books.bases.get(name, (0, 0))
         keep_overtaken(books, name, overtaken(books.overtaken.get(name), before, known_before, local, bases))
     set_local(books, name, local)
@@ -110,11 +112,19 @@ def take_pushed(books: Books, request: ExchangeRequest, response: ExchangeRespon
     for row in request.annotations:
         name = (row.target, row.author)
         reason = refused.get(annotation_name(*name))
-        keep_overtaken(books, name, without_pushed(books.overtaken.get(name), row))
+        waited = books.overtaken.get(name)
+        if (left := without_pushed(waited, row)) != waited:
+            left = said_again(left, superseded_of(books, name), waited)
+        keep_overtaken(books, name, left)
         if reason is None:
             learn(books, row)
         elif name in books.own and name in books.local and said(row, books.local[name]):
             books.refused_words[name] = reason
+
+
+def superseded_of(books: Books, name: AnnotationName) -> list[tuple[Superseded, bool]]:
+    """Superseded writes under the name of an annotation, and whether the server is known to hold them."""
+    return [(row, known) for row, known in books.superseded.items() if (row.target, row.author) == name]
 
 
 def forget_annotation(books: Books, name: AnnotationName) -> None:

@@ -67,9 +67,9 @@ What came with version 1.1 of the protocol (*own* is what has this device's alia
     R12. The server is told only what it is not known to have: of an annotation that waits, ``pending`` gives the
         registers that differ from those known, and for each the base mark of the register that was known when it
         began to differ (later writes before the push do not change that: their writer had seen nothing newer). A
-        register that waits and is overtaken by what comes down is pushed once all the same, as what it was: the server
-        keeps it as superseded. An annotation that was refused waits no more until it is changed here; it stays
-        readable, and among ``refused_words``.
+        register that waits, or was refused, and is overtaken by what comes down is pushed once all the same, as what it
+        was: the server keeps it as superseded, or refuses it again, and then it is gone. An annotation that was refused
+        waits no more until it is changed here; it stays readable, and among ``refused_words``.
     R13. Notes have a log of their own for each epoch, with counters and a mark like results; R1, R2, R6, R7 and R8
         hold for it in the same way, whatever comes first forks. A server that announced no ``FEED`` says nothing of
         notes. ``pending`` speaks of the oldest epoch in which a note waits only if no result waits anywhere. An own
@@ -106,7 +106,9 @@ What came with version 1.1 of the protocol (*own* is what has this device's alia
         back when it is sent again, and takes part in repairs. Replicas go by age like acknowledged results.
     R21. A new history (R6) makes undecided, or unknown to be held, in the same way: replicas, notes, superseded
         writes, base marks (0), refused words, results that were to be given back or went ahead. What is not heard
-        again stays readable. Shares of dropped replicas are forgotten.
+        again stays readable. Shares of dropped replicas are forgotten. Superseded writes under the names of annotations
+        that were ever written here are pushed once more, as overtaken ones are (R12): of each register one at a time,
+        the latest first, after what stands.
     R22. A new enrolment (R10) drops replicas, superseded writes, documents, owners, deletions and what others wrote
         down; own notes become those of the former alias: readable, nobody's to send, and ``delete`` removes them at
         once. One that comes down is the server's from then on; the rest, once all that the server has was heard, is

@@ -8,7 +8,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from itertools import chain
 from typing import Final
@@ -33,6 +33,7 @@ from einthoven_protocol.messages import (
     Digest,
     ExchangeRequest,
     ExchangeResponse,
+    Field,
     NoteRow,
     Register,
     RejectReason,
@@ -42,6 +43,7 @@ from einthoven_protocol.messages import (
     ResultRow,
     RowKind,
     ServerLimits,
+    Superseded,
     Tombstone,
     VerdictCode,
 )
@@ -295,6 +297,32 @@ def without_pushed(held: Overtaken | None, pushed: AnnotationRow) -> Overtaken |
     return Overtaken(row, held.bases) if says_anything(row) else None
 
 
+def said_again(
+    held: Overtaken | None, kept: Sequence[tuple[Superseded, bool]], before: Overtaken | None = None
+) -> Overtaken | None:
+    """R21: what is to be pushed of superseded writes that the server may have lost, of each register the latest.
+
+    Args:
+        held: What is to be pushed.
+        kept: All superseded writes under the annotation's name, and whether the server is known to hold them.
+        before: What was to be pushed until now, if some of it was pushed; without it, begin with the latest.
+    """
+    if all(known for _, known in kept):
+        return held
+    write = kept[0][0]
+    silent = AnnotationRow(target=write.target, author=write.author, rhythm=SILENT, comment=SILENT)
+    old = held or Overtaken(silent, (0, 0))
+    was = None if before is None else before.row
+    rhythm = _said_again(old.row.rhythm, None if was is None else was.rhythm, _writes(kept, Field.RHYTHM))
+    comment = _said_again(old.row.comment, None if was is None else was.comment, _writes(kept, Field.COMMENT))
+    row = msgspec.structs.replace(old.row, rhythm=rhythm, comment=comment)
+    bases = (
+        old.bases[0] if rhythm == old.row.rhythm else 0,
+        old.bases[1] if comment == old.row.comment else 0,
+    )
+    return Overtaken(row, bases) if says_anything(row) else None
+
+
 def to_push(
     local: AnnotationRow, known: AnnotationRow | None, bases: Bases, held: Overtaken | None, *, refused: bool
 ) -> tuple[AnnotationRow, Bases]:
@@ -398,6 +426,22 @@ def _next_base(base: int, before: Register, known: Register, after: Register) ->
     if after == known:
         return 0
     return base if before != known else base_mark(known.hlc)
+
+
+def _writes(kept: Iterable[tuple[Superseded, bool]], field: Field) -> dict[Register, bool]:
+    return {Register(write.value, write.hlc): known for write, known in kept if write.field == field}
+
+
+def _said_again(held: Register, before: Register | None, writes: dict[Register, bool]) -> Register:
+    """The register to push: what waits for the first time stays; of the others, the latest that was not pushed yet."""
+    if held != SILENT and (before is not None or held not in writes):
+        return held
+    if before == SILENT:
+        return held
+    lost = sorted((one for one, known in writes.items() if not known), key=lambda one: (one.hlc, one.value))
+    if before is not None and before in writes:
+        lost = [one for one in lost if (one.hlc, one.value) < (before.hlc, before.value)]
+    return lost[-1] if lost else SILENT
 
 
 def _unfit(error: ProtocolError) -> InputError:

@@ -26,6 +26,7 @@ from einthoven_protocol.messages import (
     Document,
     ExchangeRequest,
     ExchangeResponse,
+    Field,
     IdentifiedResult,
     NoteRow,
     Owner,
@@ -671,6 +672,21 @@ def test_a_word_that_was_overtaken_before_it_was_sent_goes_up_once(store: Store,
     assert answered(store).waiting_annotations == 0
 
 
+def test_a_refused_word_that_is_overtaken_goes_up_once_more(store: Store, make_window: MakeWindow) -> None:
+    filled(store, make_window, 1)
+    answered(store)
+    store.annotate(annotation(comment="mine", hlc=10))
+    refused = AnnotationVerdict(RowKind.ANNOTATION, ALIAS, 1, 1, "p1", RejectReason.CLOCK_SKEW)
+    answered(store, refused=(refused,))
+
+    state = answered(store, annotations=(annotation(comment="theirs", hlc=20),))
+
+    assert (state.waiting_annotations, state.refused_words) == (1, ())
+    assert [row.comment for row in store.pending(limit=9).annotations] == [Register("mine", 10)]
+    assert answered(store, refused=(refused,)).waiting_annotations == 0
+    assert store.annotations() == [annotation(comment="theirs", hlc=20)]
+
+
 def test_a_result_that_was_given_again_before_is_not_given_a_third_time(store: Store, make_window: MakeWindow) -> None:
     (mine,) = filled(store, make_window, 1)
     store.annotate(annotation())
@@ -830,6 +846,65 @@ def test_words_that_a_tombstone_spared_are_still_this_devices_to_send(store: Sto
 
     assert state.waiting_annotations == 1
     assert store.pending(limit=9).annotations == (annotation(hlc=20),)
+
+
+def superseded(comment: str, hlc: int, counter: int = 1) -> Superseded:
+    return Superseded(ResultId(ALIAS, 1, counter), "p1", Field.COMMENT, hlc, comment)
+
+
+def comments_up(store: Store) -> list[list[Register]]:
+    """The comments of each of the exchanges that it takes until no annotation waits."""
+    sent = []
+    while store.sync_state().waiting_annotations:
+        request = asked(store)
+        sent.append([row.comment for row in request.annotations])
+        assert set(request.annotation_bases) == {(0, 0)}
+        at = request.cursor
+        answered(store, request, cursor=Cursor(at.shard_epoch, at.commit_seq + 1))
+    return sent
+
+
+def test_in_a_new_history_own_superseded_writes_are_said_again_after_what_stands(
+    store: Store, make_window: MakeWindow
+) -> None:
+    filled(store, make_window, 2)
+    answered(store)
+    store.annotate(annotation(comment="mine", hlc=10))
+    stands = annotation(comment="theirs", hlc=40)
+    strangers = superseded("a stranger's", 5, counter=2)
+    lost = superseded("mine", 10), superseded("second", 20), superseded("third", 30)
+    assert answered(store, annotations=(stands,), superseded=(*lost, strangers)).waiting == 0
+
+    state = answered(store, cursor=Cursor(2, 1), acknowledged=2, superseded=lost[1:2])
+
+    assert state.waiting_annotations == 1
+    assert comments_up(store) == [
+        [Register("theirs", 40)],
+        [Register("third", 30)],
+        [Register("mine", 10)],
+    ]
+    assert store.superseded() == sorted((*lost, strangers))
+    answered(store, cursor=Cursor(3, 1), acknowledged=2, annotations=(stands,))
+    assert comments_up(store) == [[Register("third", 30)], [Register("second", 20)], [Register("mine", 10)]]
+
+
+def test_a_new_history_in_which_superseded_writes_were_said_again_begins_with_the_latest(
+    store: Store, make_window: MakeWindow
+) -> None:
+    filled(store, make_window, 1)
+    answered(store)
+    store.annotate(annotation(comment="mine", hlc=10))
+    stands = annotation(comment="theirs", hlc=40)
+    lost = superseded("mine", 10), superseded("second", 20), superseded("third", 30)
+    answered(store, annotations=(stands,), superseded=lost)
+    answered(store, cursor=Cursor(2, 1), acknowledged=1, annotations=(stands,))
+    answered(store, cursor=Cursor(2, 2), acknowledged=1)
+    assert [row.comment for row in store.pending(limit=9).annotations] == [Register("second", 20)]
+    question = msgspec.structs.replace(asked(store), annotations=(), annotation_bases=())
+
+    answered(store, question, cursor=Cursor(3, 1), acknowledged=1, annotations=(stands,))
+
+    assert comments_up(store) == [[Register("third", 30)], [Register("second", 20)], [Register("mine", 10)]]
 
 
 def test_the_feed_is_read_from_its_beginning_once_the_server_has_one(store: Store) -> None:

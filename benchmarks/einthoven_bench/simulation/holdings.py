@@ -48,6 +48,10 @@ class Holdings:
         """(alias, serial) of every result."""
         return [(result.device_alias, serial_of(row)) for result, row in self.results.items()]
 
+    def places_of(self, alias: int, serial: int) -> list[ResultId]:
+        """Where a result of a device stands."""
+        return [name for name, row in self.results.items() if (name.device_alias, serial_of(row)) == (alias, serial)]
+
 
 async def read_holdings(changes: ChangeStore, devices: list[Device]) -> Holdings:
     """Everything of the patient whose devices these are; the first of them reads."""

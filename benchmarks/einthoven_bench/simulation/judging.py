@@ -12,8 +12,10 @@ Of all devices that are left, and of the server, once nothing changes any more:
     J8. Buckets are compared only where something was lost or turned back, or where old and new versions met: an
         exchange alone makes digests equal.
 
-A row may be there twice (against J3) only if its device was enrolled anew in between: it then stands under both
-aliases.
+A row may be there twice (against J3) if its device was enrolled anew in between: it then stands under both aliases. A
+result may also if the device was turned back to before it was given again, and gave it again as or to one of the first
+version: whether it had been is in no answer of that version, which sends no device its own results, and if it had not
+been, it would be lost.
 
 It deliberately changes nothing.
 """
@@ -82,7 +84,7 @@ def _judge_server(world: World, held: Holdings) -> Iterator[str]:
         if held.digests.get(name) != held.computed.get(name):
             yield f"J1: the server's digest of bucket {name} is not that of its rows"
     for (alias, serial), count in Counter(held.serials()).items():
-        if count > 1:
+        if count > 1 and not world.truth.may_be_there_again(held.places_of(alias, serial)):
             yield f"J3: result {serial} is there {count} times, of device {alias}"
     notes = Counter((note.device_alias, note_serial(note)) for note in held.notes.values())
     for (_, serial), count in notes.items():
@@ -219,7 +221,7 @@ def _judge_words(world: World, everything: list[Holdings]) -> Iterator[str]:
         if serial in promised:
             yield f"J4: comment {serial} was acknowledged, and neither stands nor is kept"
         elif not (words.replaced or device.destroyed or device.life != words.life) and not (
-            _old(world, device) or _excused(device, serial)
+            _old(world, device) or _excused(device, serial) or truth.was_overwritten(serial, there)
         ):
             yield f"J4: comment {serial} of device {device.number} is neither on the server nor refused by name"
 

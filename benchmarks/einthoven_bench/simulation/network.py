@@ -31,7 +31,7 @@ from einthoven_bench.simulation.versions import first_version_request, first_ver
 from einthoven_protocol import codec
 from einthoven_protocol.errors import ProtocolError
 from einthoven_protocol.limits import MAX_ALERTS_PER_EXCHANGE
-from einthoven_protocol.messages import Capability, Cursor, ExchangeRequest
+from einthoven_protocol.messages import Capability, Cursor, ExchangeRequest, ResultId
 from einthoven_server.errors import RequestRefused
 
 TIMEOUT_S: Final = 60.0
@@ -50,6 +50,7 @@ class SimulatedTransport:
         rng: This sync's chances.
         spawn: Starts what goes on by itself.
         old_app: Whether the app speaks as the first version did.
+        restored: How often its files were turned back.
         truth: Told what leaves, and what is taken over.
     """
 
@@ -64,6 +65,7 @@ class SimulatedTransport:
         spawn: Callable[[Coroutine[Any, Any, None]], object],
         *,
         old_app: bool,
+        restored: int,
         truth: Truth,
     ) -> None:
         self._server = server
@@ -74,6 +76,7 @@ class SimulatedTransport:
         self._rng = rng
         self._spawn = spawn
         self._old_app = old_app
+        self._restored = restored
         self._truth = truth
         self._head = Cursor(0, 0)
 
@@ -108,9 +111,18 @@ class SimulatedTransport:
 
     def _leaving(self, body: bytes) -> bytes:
         if self._old_app:
+            self._note_unheard(decode_request(body))
             return codec.encode_request(first_version_request(decode_request(body)))
         self._look_at_the_lane(decode_request(body))
+        if self._server.old:
+            self._note_unheard(decode_request(body))
         return body
+
+    def _note_unheard(self, request: ExchangeRequest) -> None:
+        """What goes up while nothing comes down of what the device itself sent."""
+        for row in request.results:
+            place = ResultId(request.device_alias, request.epoch, row.counter)
+            self._truth.unheard.setdefault(place, self._restored)
 
     def _look_at_the_lane(self, request: ExchangeRequest) -> None:
         """What may go ahead, goes: once the server said that it takes it, and where nothing is missing before it."""

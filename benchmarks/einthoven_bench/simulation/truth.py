@@ -7,15 +7,16 @@ Rules, of which ``judging`` holds the end of a history to each:
         only if no server acknowledged it in the history that survived, and every device that had it was destroyed or
         turned back to before it was written.
     T3. Words that were said on a device stand on the server at the end, or are kept there as overtaken, or were
-        deleted, refused by name, or said anew on the same device before they were acknowledged; unless the device was
-        destroyed, turned back or enrolled anew before they were acknowledged in the history that survived.
+        deleted, refused by name, or said anew before they were acknowledged: on the same device, or by their author
+        on another that showed them, if those later words stand or are kept; unless the device was destroyed, turned
+        back or enrolled anew before they were acknowledged in the history that survived.
 
 It deliberately reads no store: it hears what passed between an app and its store, and between app and server.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
 
 import msgspec
@@ -63,6 +64,8 @@ class Words:
         name: Of the row, as it was said.
         hlc: When it was said, as its register says.
         replaced: Whether it was said anew there.
+        pushed_as: The name under which a device last pushed them: words go along with a result that is given again.
+        overwritten_by: Comments that their author said in their place, on whichever device, while it showed them.
     """
 
     device: int
@@ -70,6 +73,8 @@ class Words:
     name: tuple[ResultId, str]
     hlc: int
     replaced: bool = False
+    pushed_as: tuple[ResultId, str] | None = None
+    overwritten_by: set[int] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -94,6 +99,8 @@ class Truth:
             server stood then.
         again: Those of them that may go ahead once more, for their device can't know that they did: it was turned back
             or enrolled anew since, or the server failed over.
+        unheard: Where results were sent while device or server spoke as the first version did, and how often the device
+            had been turned back by then.
         not_ahead: Urgent results that stayed behind in a request in which they could have gone ahead.
         repairs: Requests to compare a bucket.
         forks: At each fail-over: the shard epoch before it, and how far the replica had got.
@@ -115,6 +122,7 @@ class Truth:
     taken_back: dict[tuple[ResultId, str], int] = field(default_factory=dict)
     ahead: dict[int, Cursor] = field(default_factory=dict)
     again: set[int] = field(default_factory=set)
+    unheard: dict[ResultId, int] = field(default_factory=dict)
     not_ahead: set[int] = field(default_factory=set)
     repairs: int = 0
     forks: list[Cursor] = field(default_factory=list)
@@ -172,6 +180,9 @@ class Truth:
         for words in request.annotations:
             target = words.target
             name = (RowKind.ANNOTATION, target.device_alias, target.epoch, target.counter, words.author)
+            for serial in comment_serials([words]):
+                if serial in self.words:
+                    self.words[serial].pushed_as = (target, words.author)
             if name not in refused:
                 self.comments += [Promise(alias, serial, head) for serial in comment_serials([words])]
 
@@ -195,12 +206,29 @@ class Truth:
         # What was said under a former enrolment stands under another name than it was said by.
         self.deleted_serials.update(comment_serials([row]))
 
+    def may_be_there_again(self, places: Sequence[ResultId]) -> bool:
+        """Whether one result may stand at these places: each was taken by another life of a device that heard of none.
+
+        The first life that takes a second place was turned back twice: to before it lost its counter to another
+        result, and to before it gave the result again.
+        """
+        lives = {self.unheard.get(place, -1) for place in places}
+        return -1 not in lives and len(lives) == len(places) and max(lives) > 1
+
     def may_be_gone(self, serial: int) -> bool:
         """Whether somebody had this comment deleted, or its result."""
         words = self.words.get(serial)
         if words is None or serial in self.deleted_serials:
             return serial in self.deleted_serials
-        return words.name[0] in self.deleted_targets or words.hlc <= self.taken_back.get(words.name, -1)
+        name = words.pushed_as or words.name
+        return name[0] in self.deleted_targets or words.hlc <= self.taken_back.get(name, -1)
+
+    def was_overwritten(self, serial: int, there: Set[int]) -> bool:
+        """Whether the author said something else in the place of this comment, having seen it, that is there."""
+        words = self.words.get(serial)
+        return words is not None and any(
+            later in there or self.was_overwritten(later, there) for later in words.overwritten_by
+        )
 
     def is_of_a_lost_history(self, cursor: Cursor) -> bool:
         """Whether the server failed over since, and the device does not know it yet."""
@@ -227,6 +255,8 @@ class Truth:
         (serial,) = comment_serials([row])
         name, shown = (row.target, row.author), set(comment_serials(before))
         for held, words in self.words.items():
+            if words.name[1] == row.author and held in shown:
+                words.overwritten_by.add(serial)
             if (words.device, words.life) == (device, life) and (words.name == name or held in shown):
                 words.replaced = True
         self.words[serial] = Words(device, life, name, row.comment.hlc)

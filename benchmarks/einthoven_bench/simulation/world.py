@@ -167,6 +167,7 @@ class World:
             rng,
             self.spawn,
             old_app=device.old_app,
+            restored=device.restored,
             truth=self.truth,
         )
         process.saw = transport.saw
