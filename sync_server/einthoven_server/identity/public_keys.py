@@ -10,10 +10,10 @@ Invariants:
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, Key, OKPKey, RSAKey
 
@@ -83,14 +83,13 @@ def public_key_of(document: object) -> PublicKey:
     if document.get("key_ops", ["verify"]) != ["verify"]:
         raise KeyMalformed("key_ops is not [verify]")
     public = {"kty": document["kty"], **{name: document[name] for name in members}}
+    if make is RSAKey:
+        _check_rsa(document["n"], document["e"])
     try:
         key = make.import_key(public)
-        native = key.public_key
         name = thumbprint(public)
     except (JoseError, ValueError, TypeError, OverflowError, DecodeError) as error:
         raise KeyMalformed("its members are no key") from error
-    if isinstance(native, RSAPublicKey):
-        _check_rsa(native)
     return PublicKey(kid or name, alg, name, key)
 
 
@@ -98,8 +97,16 @@ def _hashable(document: dict[Any, Any]) -> bool:
     return isinstance(document.get("kty"), str) and isinstance(document.get("crv", ""), str)
 
 
-def _check_rsa(key: RSAPublicKey) -> None:
-    if not limits.RSA_KEY_MIN_BITS <= key.key_size <= limits.RSA_KEY_MAX_BITS:
+def _check_rsa(modulus: str, exponent: str) -> None:
+    """Before the key is made: making a weak one warns, making a large one takes time."""
+    if not limits.RSA_KEY_MIN_BITS <= _bits(modulus) <= limits.RSA_KEY_MAX_BITS:
         raise KeyMalformed(f"n is not of {limits.RSA_KEY_MIN_BITS} to {limits.RSA_KEY_MAX_BITS} bits")
-    if key.public_numbers().e.bit_length() > _RSA_EXPONENT_MAX_BITS:
+    if _bits(exponent) > _RSA_EXPONENT_MAX_BITS:
         raise KeyMalformed("e is too long")
+
+
+def _bits(text: str) -> int:
+    try:
+        return int.from_bytes(base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True)).bit_length()
+    except ValueError as error:
+        raise KeyMalformed("n and e are not base64url") from error

@@ -90,6 +90,7 @@ class SigningKeys:
         self._key_service = key_service
         self._clock = clock
         self._held: dict[str, SigningKey] = {}
+        self._over: set[str] = set()
         self._read_at_ms: int | None = None
         self._reading = asyncio.Lock()
 
@@ -163,12 +164,11 @@ class SigningKeys:
         lifetimes = [key.lifetime for key in (await self.held()).values()]
         if lifetimes and max(each.signs_from_ms for each in lifetimes) + limits.SIGNING_KEY_LIFETIME_MS <= now_ms:
             await self.rotate()
-        gone = overdue(lifetimes, now_ms)
-        if gone:
+        if self._over:
             await self._database.fetch(
                 "DELETE FROM signing_key WHERE shard = $1 AND tenant = $2 AND kid = ANY($3::text[])",
                 *self._scope,
-                sorted(gone),
+                sorted(self._over),
             )
 
     def _stale(self) -> bool:
@@ -186,7 +186,7 @@ class SigningKeys:
         for row in rows:
             if row["kid"] not in gone:
                 held[row["kid"]] = self._held.get(row["kid"]) or await self._opened(row)
-        self._held, self._read_at_ms = held, now_ms
+        self._held, self._over, self._read_at_ms = held, gone, now_ms
 
     async def _opened(self, row: Row) -> SigningKey:
         kid, public = str(row["kid"]), bytes(row["public_key"])
