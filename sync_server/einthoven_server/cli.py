@@ -14,8 +14,9 @@ import msgspec
 import typer
 from rich.console import Console
 
+from einthoven_server import cli_audit
 from einthoven_server.errors import ServerError
-from einthoven_server.serve import Ready, Settings, audit_entries, serve
+from einthoven_server.serve import Ready, Settings, serve
 
 app = typer.Typer(
     name="einthoven-server",
@@ -24,8 +25,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-audit_app = typer.Typer(help="The audit log.", no_args_is_help=True)
-app.add_typer(audit_app, name="audit")
+app.add_typer(cli_audit.app, name="audit")
 
 Data = Annotated[Path, typer.Option("--data", help="Folder for keys and the embedded database; made on first start.")]
 DatabaseUrl = Annotated[
@@ -63,16 +63,6 @@ def serve_all(  # each is an option of the command line, by name
             errors.print(f"authority {ready.ca_file}, admin token in {data / 'admin-token'}", highlight=False)
 
     serve(Settings(data, host, port, database_url, ready_file, signals), on_ready)
-
-
-@audit_app.command("verify")
-def audit_verify(data: Data, database_url: DatabaseUrl = None, as_json: Json = False) -> None:
-    """Check that no audit entry was altered, removed or moved; the server must not be running on DATA."""
-    entries = audit_entries(data, database_url)
-    if as_json:
-        typer.echo(msgspec.json.encode({"entries": entries, "intact": True}).decode())
-    else:
-        Console().print(f"{entries} audit entries, intact", highlight=False)
 
 
 def main() -> None:

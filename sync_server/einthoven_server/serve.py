@@ -103,7 +103,7 @@ def serve(settings: Settings, on_ready: Callable[[Ready], None]) -> None:
     # A push of thousands of rows makes tens of thousands of objects, none of them in a cycle: looking for cycles as
     # often as by default takes a fifth of the processor time of a row.
     gc.set_threshold(limits.GARBAGE_THRESHOLD_OBJECTS)
-    with _interrupting(), opened(settings.data, settings.database_url) as database_url:
+    with interrupting(), opened(settings.data, settings.database_url) as database_url:
         _runner()(_serve_until_signal(settings, database_url, on_ready))
 
 
@@ -134,7 +134,9 @@ async def parts_of(data: Path, database_url: str, clock: Clock, tenant: str | No
     async with connected(database_url) as database:
         await migrate(database)
         tenancy = await ensure_tenancy(database, key_service, clock.now_ms(), tenant=tenant)
-        yield make_parts(database, tenancy, key_service, clock)
+        parts = make_parts(database, tenancy, key_service, clock, data)
+        await parts.audit.prepare()
+        yield parts
 
 
 @asynccontextmanager
@@ -261,7 +263,7 @@ def _runner() -> Callable[..., object]:
 
 
 @contextmanager
-def _interrupting() -> Iterator[None]:
+def interrupting() -> Iterator[None]:
     """Until the event loop takes over, SIGTERM unwinds like Ctrl-C, so that PostgreSQL is stopped."""
 
     def interrupt(number: int, frame: object) -> NoReturn:
@@ -272,19 +274,3 @@ def _interrupting() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def audit_entries(data: Path, database_url: str | None) -> int:
-    """Verify the audit chain of a server that is not running; return the number of entries.
-
-    Raises:
-        AuditTampered: Names the first entry that does not hold.
-        StartError: Database or keys can't be used.
-    """
-
-    async def verify(url: str) -> int:
-        async with parts_of(data, url, SystemClock()) as parts:
-            return await parts.audit.verify()
-
-    with _interrupting(), opened(data, database_url) as url:
-        return asyncio.run(verify(url))

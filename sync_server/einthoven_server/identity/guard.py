@@ -23,7 +23,7 @@ from aiohttp.typedefs import Handler
 from einthoven_protocol.http_signature import SignedParts
 from einthoven_protocol.limits import MAX_REQUEST_BYTES
 from einthoven_server import limits
-from einthoven_server.audit.log import AuditLog
+from einthoven_server.audit.recorder import EventRecorder
 from einthoven_server.audit.trail import Trail
 from einthoven_server.clock import Clock
 from einthoven_server.errors import Forbidden, Malformed, RequestRefused, TooLarge, TooMany, Unauthorized
@@ -93,12 +93,12 @@ class Guard:
 
     Args:
         store: Identities.
-        audit: Where entries go.
+        audit: Where entries of requests go that write none themselves.
         clock: Wall time.
         rates: What devices may ask for in a time.
     """
 
-    def __init__(self, store: IdentityStore, audit: AuditLog, clock: Clock, rates: Rates | None = None) -> None:
+    def __init__(self, store: IdentityStore, audit: EventRecorder, clock: Clock, rates: Rates | None = None) -> None:
         self._store = store
         self._audit = audit
         self._clock = clock
@@ -118,7 +118,7 @@ class Guard:
 
         async def act(request: web.Request, trail: Trail) -> web.StreamResponse:
             principal = await self._principal(request)
-            trail.actor = principal.principal_id
+            trail.by(principal.principal_id, principal.role.value)
             _require(principal.role, operation)
             return await handler(request, principal, trail)
 
@@ -242,7 +242,8 @@ class Guard:
             raise signatures.refused_device()
         # `raw_path` keeps a query, which the signature does not cover and so refuses.
         signatures.check_signature(parts, request.method, request.raw_path, device.public_key)
-        trail.actor, trail.patient = device.device_id, device.patient_id
+        trail.by(device.device_id, Role.DEVICE.value)
+        trail.patient = device.patient_id
         if device.revoked:
             raise revoked()
         signatures.check_fresh(parts, self._clock.now_ms())

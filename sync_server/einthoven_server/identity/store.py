@@ -16,6 +16,7 @@ from einthoven_protocol.limits import SYNC_KEY_BYTES
 from einthoven_server import limits
 from einthoven_server.audit.chain import Event
 from einthoven_server.audit.log import AuditLog
+from einthoven_server.audit.trail import PURPOSES
 from einthoven_server.database import Connection, Database, Row, Scope
 from einthoven_server.envelope import PatientKey
 from einthoven_server.identity.callers import Device, NewDevice, Principal
@@ -107,7 +108,7 @@ class IdentityStore:
                 if holder["public_key"] != new.public_key or holder["revoked_at_ms"] is not None:
                     return outcome, ""
                 # Its answer was lost on the way: it holds the key, so it gets the answer again.
-                await self._audit.append(connection, [event._replace(actor=holder["device_id"])])
+                await self._audit.append(connection, [_by_device(event, holder["device_id"])])
                 return Try.GOOD, holder["device_id"]
             if outcome is not Try.GOOD:
                 return await self._count(connection, new.secret.selector, outcome), ""
@@ -133,7 +134,7 @@ class IdentityStore:
                 new.secret.selector,
                 device_id,
             )
-            await self._audit.append(connection, [event._replace(actor=device_id)])
+            await self._audit.append(connection, [_by_device(event, device_id)])
             return Try.GOOD, device_id
 
         return await self._database.transact(work)
@@ -253,3 +254,7 @@ class IdentityStore:
             return str(principal_id)
 
         return await self._database.transact(work)
+
+
+def _by_device(event: Event, device_id: str) -> Event:
+    return event._replace(actor=device_id, role=Role.DEVICE.value, purpose=PURPOSES[Role.DEVICE.value])

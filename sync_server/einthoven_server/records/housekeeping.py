@@ -1,4 +1,5 @@
-"""What has to be done now and then, whoever asks for nothing: tombstones all have read, old nonces, a new month.
+"""What has to be done now and then, whoever asks for nothing: tombstones all have read, old nonces, a new month, a
+checkpoint of the audit log.
 
 It deliberately does a bounded piece a round and no more, however much there is: the next round goes on.
 
@@ -18,6 +19,7 @@ from einthoven_server import limits
 from einthoven_server.clock import Clock
 from einthoven_server.errors import Busy
 from einthoven_server.identity.store import IdentityStore
+from einthoven_server.records.checkpoint_publisher import CheckpointPublisher
 from einthoven_server.records.change_store import ChangeStore
 from einthoven_server.records.result_months import ResultMonths
 
@@ -33,6 +35,7 @@ class Housekeeping:
         clock: Wall time.
         interval_s: Between two rounds.
         months: Where results may lie apart by month.
+        checkpoints: Publishes checkpoints of the audit log.
     """
 
     def __init__(
@@ -43,12 +46,14 @@ class Housekeeping:
         interval_s: float = limits.TOMBSTONE_COLLECT_INTERVAL_S,
         *,
         months: ResultMonths | None = None,
+        checkpoints: CheckpointPublisher | None = None,
     ) -> None:
         self._store = store
         self._identities = identities
         self._clock = clock
         self._interval_s = interval_s
         self._months = months
+        self._checkpoints = checkpoints
 
     async def round(self) -> int:
         """Do one piece; return how many tombstones went.
@@ -60,6 +65,8 @@ class Housekeeping:
         await self._identities.forget_nonces(now_ms)
         if self._months is not None:
             await self._months.keep(now_ms)
+        if self._checkpoints is not None:
+            await self._checkpoints.round(now_ms)
         return await self._store.collect_tombstones(now_ms)
 
     @asynccontextmanager
