@@ -137,8 +137,8 @@ class CheckpointKeeper:
             except CheckpointRefused as error:
                 raise tampered("a checkpoint in the database was altered") from error
             states.append(KnownState(found.size, found.root, "a checkpoint in the database"))
-        for found in await asyncio.to_thread(self._in_file):
-            states.append(KnownState(found.size, found.root, f"a checkpoint in {FILE_NAME}"))
+        in_file = await asyncio.to_thread(self._in_file)
+        states.extend(KnownState(one.size, one.root, f"a checkpoint in {FILE_NAME}") for one in in_file)
         for file in files:
             note = await asyncio.to_thread(_note_in, file)
             found = self.verifier.open(note)
@@ -180,7 +180,9 @@ def _append(path: Path, note: str) -> None:
         finally:
             os.close(descriptor)
     except OSError as error:
-        raise DataFolderUnsafe(f"can't write {path.name}: {error.strerror}", "make room, or make it writable") from error
+        raise DataFolderUnsafe(
+            f"can't write {path.name}: {error.strerror}", "make room, or make it writable"
+        ) from error
 
 
 def _note_in(path: Path) -> str:

@@ -35,7 +35,7 @@ _ID_BYTES: Final = 4
 _SEED_BYTES: Final = 32
 _NOTE: Final = re.compile(
     r"(?P<text>(?P<origin>[^\n]{1,200})\n(?P<size>0|[1-9][0-9]{0,18})\n(?P<root>[A-Za-z0-9+/=]{44})\n)\n"
-    r"— (?P<name>[^ \n+]{1,200}) (?P<signature>[A-Za-z0-9+/=]{8,200})\n"
+    r"— (?P<name>[^ \n+]{1,200}) (?P<signature>[A-Za-z0-9+/=]{92})\n"
 )
 
 

@@ -101,7 +101,7 @@ class Proofs:
         first = node.position * wanted
         if stored:
             found = await connection.fetch(rows.NODES, *self._log.scope, stored, first, first + wanted)
-            level = [row["hash"] for row in found]
+            level: list[bytes] = [row["hash"] for row in found]
         else:
             found = await connection.fetch(rows.ENTRIES, *self._log.scope, first, first + wanted, wanted)
             level = [leaf_hash(rows.entry_of(row).leaf) for row in found]

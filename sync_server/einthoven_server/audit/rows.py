@@ -54,9 +54,22 @@ class Head(NamedTuple):
 
 def entry_of(row: Row) -> Entry:
     """The entry of a row of ``ENTRIES``."""
-    (seq, at_ms, actor, operation, patient, outcome, role, resource, resource_id, purpose, others, previous, mac, form) = (
-        row
-    )
+    (
+        seq,
+        at_ms,
+        actor,
+        operation,
+        patient,
+        outcome,
+        role,
+        resource,
+        resource_id,
+        purpose,
+        others,
+        previous,
+        mac,
+        form,
+    ) = row
     further = tuple(others.split(_BETWEEN_IDS)) if others else ()
     event = Event(at_ms, actor, operation, patient, outcome, role, resource, resource_id, purpose, further)
     return Entry(seq, event, previous, mac, form)

@@ -145,9 +145,7 @@ class _Tree:
 
     def check_nodes(self, stored: Sequence[Row]) -> None:
         held = {Node(row["level"], row["position"]): row["hash"] for row in stored}
-        wrong = sorted(
-            node for node in held.keys() | self._nodes.keys() if held.get(node) != self._nodes.get(node)
-        )
+        wrong = sorted(node for node in held.keys() | self._nodes.keys() if held.get(node) != self._nodes.get(node))
         if wrong:
             level, position = wrong[0]
             first = (position << level) + 1

@@ -88,8 +88,6 @@ class CheckpointPublisher:
         version = 1 if before is None else before.version + 1
         signature = self._signer.sign_document(self._tenant, WHOLE_TENANT, DOCUMENT_NAME, version, now_ms, body)
         event = Event(now_ms, SERVER, OPERATION, "", ALLOWED, role=SERVER, purpose=PURPOSES[SERVER])
-        document = Document(
-            name=DOCUMENT_NAME, version=version, issued_at_ms=now_ms, body=body, signature=signature
-        )
+        document = Document(name=DOCUMENT_NAME, version=version, issued_at_ms=now_ms, body=body, signature=signature)
         await self._writer.put_document(PutDocument(WHOLE_TENANT, None, document, event, now_ms))
         return True

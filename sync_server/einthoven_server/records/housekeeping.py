@@ -19,8 +19,8 @@ from einthoven_server import limits
 from einthoven_server.clock import Clock
 from einthoven_server.errors import Busy
 from einthoven_server.identity.store import IdentityStore
-from einthoven_server.records.checkpoint_publisher import CheckpointPublisher
 from einthoven_server.records.change_store import ChangeStore
+from einthoven_server.records.checkpoint_publisher import CheckpointPublisher
 from einthoven_server.records.result_months import ResultMonths
 
 _log = logging.getLogger("einthoven_server")
