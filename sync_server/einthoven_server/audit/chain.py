@@ -122,12 +122,18 @@ def seal_of(key: bytes, seq: int, mac: bytes, frontier: bytes) -> bytes:
 
 def link(key: bytes, last_seq: int, last_mac: bytes, events: Iterable[Event]) -> list[Entry]:
     """Put events at the end of a chain whose last entry is given."""
-    entries: list[Entry] = []
+    return [entry for entry, _ in linked(key, last_seq, last_mac, events)]
+
+
+def linked(key: bytes, last_seq: int, last_mac: bytes, events: Iterable[Event]) -> list[tuple[Entry, bytes]]:
+    """The same, each entry with its leaf."""
+    entries: list[tuple[Entry, bytes]] = []
     seq, previous = last_seq, last_mac
     for event in events:
         seq += 1
-        mac = mac_of(key, seq, event, previous)
-        entries.append(Entry(seq, event, previous, mac))
+        octets = canonical(seq, event)
+        mac = hmac.digest(key, previous + octets, "sha256")
+        entries.append((Entry(seq, event, previous, mac), octets + mac))
         previous = mac
     return entries
 

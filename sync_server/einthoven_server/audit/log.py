@@ -22,7 +22,7 @@ import asyncpg
 
 from einthoven_server import limits
 from einthoven_server.audit import rows
-from einthoven_server.audit.chain import Entry, Event, link, seal_of, tampered
+from einthoven_server.audit.chain import Entry, Event, linked, seal_of, tampered
 from einthoven_server.audit.merkle import Frontier, Node, leaf_hash
 from einthoven_server.audit.rows import Head
 from einthoven_server.audit.verification import KnownState, VerifiedLog, headless, verify
@@ -66,9 +66,10 @@ class AuditLog:
             return
         head = await self._locked(connection)
         self._require_sealed(head)
-        entries = link(self._key, head.seq, head.mac, events)
+        added = linked(self._key, head.seq, head.mac, events)
+        entries = [entry for entry, _ in added]
         frontier = Frontier(head.tree_size, head.frontier)
-        await self._grow(connection, frontier, entries)
+        await self._grow(connection, frontier, [leaf for _, leaf in added])
         last, edge = entries[-1], frontier.to_bytes()
         await connection.execute(
             rows.APPEND,
@@ -161,15 +162,15 @@ class AuditLog:
             raise headless()
         return Head(*row)
 
-    async def _grow(self, connection: Connection, frontier: Frontier, entries: Sequence[Entry]) -> None:
+    async def _grow(self, connection: Connection, frontier: Frontier, leaves: Sequence[bytes]) -> None:
         nodes: list[tuple[Node, bytes]] = []
 
         def completed(level: int, position: int, octets: bytes) -> None:
             if level % limits.AUDIT_NODE_LEVELS == 0:
                 nodes.append((Node(level, position), octets))
 
-        for entry in entries:
-            frontier.append(leaf_hash(entry.leaf), completed)
+        for leaf in leaves:
+            frontier.append(leaf_hash(leaf), completed)
         if nodes:
             await connection.execute(rows.ADD_NODES, *self._scope, *rows.node_columns(nodes))
 
@@ -183,7 +184,7 @@ class AuditLog:
         if not page:
             return 0
         frontier = Frontier(head.tree_size, head.frontier)
-        await self._grow(connection, frontier, [rows.entry_of(row) for row in page])
+        await self._grow(connection, frontier, [rows.entry_of(row).leaf for row in page])
         edge = frontier.to_bytes()
         seal = seal_of(self._key, frontier.size, head.mac, edge)
         await connection.execute(rows.SET_TREE, *self._scope, frontier.size, edge, seal)
