@@ -1,4 +1,4 @@
-"""Every entry as a FHIR AuditEvent: valid R4, and as the BALP pattern that it claims has it; the report on a patient."""
+"""Every entry as a FHIR AuditEvent: valid R4, as the BALP pattern that it claims has it; the report on a patient."""
 
 from __future__ import annotations
 
