@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import Path
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from einthoven_protocol.messages import Capability
 from einthoven_server import limits
+from einthoven_server.audit.checkpoint_keeper import CheckpointKeeper
 from einthoven_server.audit.log import AuditLog
+from einthoven_server.audit.recorder import AuditRecorder
 from einthoven_server.certificates import Certificates
 from einthoven_server.clock import Clock
 from einthoven_server.database import Database
@@ -31,8 +34,10 @@ from einthoven_server.key_service import KeyService
 from einthoven_server.memory_in_flight import Budget, lends
 from einthoven_server.patient_keys import PatientKeys
 from einthoven_server.records.application import make_application as make_records
+from einthoven_server.records.audit_addresses import make_application as make_audit
 from einthoven_server.records.change_store import ChangeStore
 from einthoven_server.records.change_store_postgres import PostgresChangeStore
+from einthoven_server.records.checkpoint_publisher import CheckpointPublisher
 from einthoven_server.records.housekeeping import Housekeeping
 from einthoven_server.records.result_months import ResultMonths
 from einthoven_server.records.store import RecordStore
@@ -68,6 +73,7 @@ class Parts:
         waiting: Devices that wait to be woken.
         poll: Finds what other processes committed.
         audit: The tenant's log.
+        checkpoints: What it was, signed.
         guard: Authentication, permission, audit.
         clock: Wall time.
         uploads: Signals under way.
@@ -87,6 +93,7 @@ class Parts:
     waiting: WakeRegistry
     poll: WakePoll
     audit: AuditLog
+    checkpoints: CheckpointKeeper
     guard: Guard
     clock: Clock
     uploads: UploadStore
@@ -94,7 +101,7 @@ class Parts:
 
 
 def make_parts(
-    database: Database, tenancy: Tenancy, key_service: KeyService, clock: Clock, public_url: str = ""
+    database: Database, tenancy: Tenancy, key_service: KeyService, clock: Clock, data: Path, public_url: str = ""
 ) -> Parts:
     """Make what the applications share.
 
@@ -103,7 +110,11 @@ def make_parts(
         tenancy: The tenant.
         key_service: Wraps keys.
         clock: Wall time.
+        data: The data folder.
         public_url: Where clients reach this server; without, no access token is good.
+
+    Raises:
+        KeyUnavailable: The key that signs checkpoints, in the data folder, is damaged or open to others.
     """
     scope = tenancy.scope
     audit = AuditLog(database, scope, tenancy.audit_key)
@@ -126,7 +137,13 @@ def make_parts(
         waiting=waiting,
         poll=WakePoll(waiting, PostgresChanges(database, scope, identities)),
         audit=audit,
-        guard=Guard(identities, audit, clock, tokens=PresentedTokens(clients, signing_keys, clock, public_url)),
+        checkpoints=CheckpointKeeper(audit, data),
+        guard=Guard(
+            identities,
+            AuditRecorder(audit),
+            clock,
+            tokens=PresentedTokens(clients, signing_keys, clock, public_url),
+        ),
         clock=clock,
         uploads=uploads,
         signals=SignalCatalog(database, scope, audit, uploads),
@@ -182,7 +199,14 @@ def make_application(
         writer=parts.writer,
         signer=certificates.signer,
         housekeeping=Housekeeping(
-            parts.changes, parts.identities, parts.clock, months=parts.months, signing_keys=parts.signing_keys
+            parts.changes,
+            parts.identities,
+            parts.clock,
+            months=parts.months,
+            signing_keys=parts.signing_keys,
+            checkpoints=CheckpointPublisher(
+                parts.checkpoints, parts.words, parts.writer, certificates.signer, parts.identities.tenant
+            ),
         ),
         guard=parts.guard,
         clock=parts.clock,
@@ -199,6 +223,11 @@ def make_application(
     mount(root, "/v1", identities)
     mount(root, "/v1", tokens)
     mount(root, "/v1", results)
+    mount(
+        root,
+        "/v1",
+        make_audit(log=parts.audit, keeper=parts.checkpoints, guard=parts.guard, clock=parts.clock),
+    )
     devices = make_sync(
         service=SyncService(parts.changes, parts.writer, parts.clock),
         writer=parts.writer,

@@ -14,11 +14,12 @@ import msgspec
 import typer
 from rich.console import Console
 
+from einthoven_server import cli_audit
 from einthoven_server.errors import ServerError
 from einthoven_server.identity.permissions import Role
 from einthoven_server.identity.public_keys import KeyMalformed
 from einthoven_server.offline import add_client, rotate_signing_key
-from einthoven_server.serve import ADMIN_KEY_NAME, Ready, Settings, audit_entries, serve
+from einthoven_server.serve import ADMIN_KEY_NAME, Ready, Settings, serve
 
 app = typer.Typer(
     name="einthoven-server",
@@ -27,8 +28,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-audit_app = typer.Typer(help="The audit log.", no_args_is_help=True)
-app.add_typer(audit_app, name="audit")
+app.add_typer(cli_audit.app, name="audit")
 client_app = typer.Typer(help="Who may ask for access tokens.", no_args_is_help=True)
 app.add_typer(client_app, name="client")
 keys_app = typer.Typer(help="The server's keys.", no_args_is_help=True)
@@ -76,16 +76,6 @@ def serve_all(  # each is an option of the command line, by name
             errors.print(f"authority {ready.ca_file}, admin key in {data / ADMIN_KEY_NAME}", highlight=False)
 
     serve(Settings(data, host, port, database_url, ready_file, signals, public_url), on_ready)
-
-
-@audit_app.command("verify")
-def audit_verify(data: Data, database_url: DatabaseUrl = None, as_json: Json = False) -> None:
-    """Check that no audit entry was altered, removed or moved; the server must not be running on DATA."""
-    entries = audit_entries(data, database_url)
-    if as_json:
-        typer.echo(msgspec.json.encode({"entries": entries, "intact": True}).decode())
-    else:
-        Console().print(f"{entries} audit entries, intact", highlight=False)
 
 
 @client_app.command("add")

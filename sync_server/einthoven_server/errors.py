@@ -12,6 +12,7 @@
     │   ├── SignalStoreUnavailable  the place for signals can't be written
     │   └── AddressUnavailable      the address can't be listened on
     ├── AuditTampered               the chain does not hold; names the first altered entry; status 3
+    ├── CheckpointRefused           no checkpoint of this log, or one that was altered
     ├── EnvelopeRefused             a ciphertext that does not belong where it lies, or another key
     └── RequestRefused              an answer other than 2xx; ``status`` and ``code`` are what the client sees
         ├── Malformed               400
@@ -29,6 +30,7 @@
         ├── TooMany                 429, carries ``retry_after_s``
         ├── ChecksumMismatch        460 (tus)
         └── Busy                    503, carries ``retry_after_s``
+            └── EventRefused        503, an audit event that the database does not take, whatever its state
 
 Invariants:
     1. A message is one line, says what was wrong and what to do, and holds neither PHI nor a key.
@@ -92,6 +94,10 @@ class AuditTampered(ServerError):
     """The audit chain does not hold."""
 
     exit_status = 3
+
+
+class CheckpointRefused(ServerError):
+    """No checkpoint of this log, or one that was altered."""
 
 
 class EnvelopeRefused(ServerError):
@@ -240,3 +246,9 @@ class Busy(_ComeBack):
 
     status = 503
     code = "busy"
+
+
+class EventRefused(Busy):
+    """An audit event that the database does not take; others may be taken."""
+
+    code = "audit_unavailable"

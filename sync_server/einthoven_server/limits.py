@@ -194,3 +194,16 @@ SIGNING_KEY_OVERLAP_MS: Final = (ACCESS_TOKEN_LIFETIME_S + 60) * 1000
 SIGNING_KEY_LIFETIME_MS: Final = 90 * 24 * 3600 * 1000
 """After this a key is replaced by itself."""
 JWKS_MAX_AGE_S: Final = 60
+# ---- audit --------------------------------------------------------------------------------------------------------
+
+AUDIT_NODE_LEVELS: Final = 8
+"""Every eighth level of the tree is stored: subtrees of 256, of 65,536 ... entries."""
+AUDIT_BATCH_MAX_EVENTS: Final = 512
+"""Events of requests that write nothing else, in one transaction."""
+AUDIT_WAITING_MAX: Final = 8_192
+"""Such events that wait; beyond it the answer is 503."""
+AUDIT_CHECKPOINT_INTERVAL_MS: Final = 3_600_000
+"""Between two checkpoints that the server signs by itself."""
+AUDIT_CHECKPOINT_FILE_MAX_BYTES: Final = 16 * 1024 * 1024
+"""Of a file that is read: a checkpoint is some 300 bytes, so this is six years of one an hour."""
+AUDIT_NOTE_MAX_BYTES: Final = 4 * 1024

@@ -33,6 +33,25 @@ async def claim_all(connection: Connection, scope: Scope, claims: Sequence[Claim
     return len(fresh) == len(ordered)
 
 
+async def claim_fresh(connection: Connection, scope: Scope, claims: Sequence[Claim | None]) -> list[bool]:
+    """Claim for many requests, within a transaction; return for each whether its claim, if any, was fresh.
+
+    Of equal ones among them, the first is.
+    """
+    wanted = sorted({each for each in claims if each is not None})
+    if not wanted:
+        return [True] * len(claims)
+    rows = await connection.fetch(
+        _CLAIM, *scope, [each.jti_hash for each in wanted], [each.expires_at_ms for each in wanted]
+    )
+    left, fresh = {row["jti_hash"] for row in rows}, []
+    for each in claims:
+        fresh.append(each is None or each.jti_hash in left)
+        if each is not None:
+            left.discard(each.jti_hash)
+    return fresh
+
+
 async def forget_claims(database: Database, scope: Scope, now_ms: int) -> None:
     """Remove this tenant's claims that have expired."""
     await database.fetch(

@@ -139,7 +139,9 @@ async def parts_of(
     async with connected(database_url) as database:
         await migrate(database)
         tenancy = await ensure_tenancy(database, key_service, clock.now_ms(), tenant=tenant)
-        yield make_parts(database, tenancy, key_service, clock, public_url)
+        parts = make_parts(database, tenancy, key_service, clock, data, public_url)
+        await parts.audit.prepare()
+        yield parts
 
 
 @asynccontextmanager
@@ -271,19 +273,3 @@ def interrupting() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def audit_entries(data: Path, database_url: str | None) -> int:
-    """Verify the audit chain of a server that is not running; return the number of entries.
-
-    Raises:
-        AuditTampered: Names the first entry that does not hold.
-        StartError: Database or keys can't be used.
-    """
-
-    async def verify(url: str) -> int:
-        async with parts_of(data, url, SystemClock()) as parts:
-            return await parts.audit.verify()
-
-    with interrupting(), opened(data, database_url) as url:
-        return asyncio.run(verify(url))

@@ -95,6 +95,8 @@ EXPECTED = {
         "document.put",
         "documents.list",
         "fhir.capability",
+        "audit_checkpoint.read",
+        "audit_proof.read",
     },
     Role.CLINICIAN: {
         "results.list",

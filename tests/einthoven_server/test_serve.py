@@ -20,12 +20,12 @@ from tests.einthoven_server.site import ManualClock, Site, running_site
 from typer.testing import CliRunner
 
 from einthoven.account import load_account
-from einthoven_server import cli, tls
+from einthoven_server import audit_commands, cli, tls
 from einthoven_server.cli import app, main
 from einthoven_server.errors import AddressUnavailable, AuditTampered, DataFolderBusy, EnvelopeRefused, KeyUnavailable
 from einthoven_server.postgres_embedded import _workers
 from einthoven_server.private_files import held
-from einthoven_server.serve import Ready, Settings, audit_entries, opened, serve, serving
+from einthoven_server.serve import Ready, Settings, opened, serve, serving
 
 COMMAND = [sys.executable, "-m", "einthoven_server"]
 
@@ -143,7 +143,7 @@ def test_serve_runs_until_a_signal_and_tells_when_it_is_ready(tmp_path: Path) ->
     serve(Settings(tmp_path / "data", host="localhost", port=0, ready_file=ready_file), on_ready)
     assert told[0].url.startswith("https://localhost:")
     assert not ready_file.exists()
-    assert audit_entries(tmp_path / "data", None) == 0
+    assert audit_commands.verify(tmp_path / "data", None).entries == 0
 
 
 def test_an_address_in_use_is_one_line_and_postgresql_is_stopped(tmp_path: Path, database_url: str) -> None:
@@ -239,7 +239,7 @@ def test_the_log_is_verified_and_tampering_named(tmp_path: Path, command, databa
 
     asyncio.run(use())
     verify = ("audit", "verify", "--data", str(data), "--database-url", url)
-    assert command(*verify, "--json")[:2] == (0, '{"entries":4,"intact":true}\n')  # one is of the token
+    assert command(*verify, "--json")[:2] == (0, '{"entries":4,"intact":true,"checkpoints":0}\n')
     assert "4 audit entries, intact" in command(*verify)[1]
     asyncio.run(execute("UPDATE audit_entry SET actor = 'nobody' WHERE seq = 2", url))
     status, _, err = command(*verify)

@@ -5,9 +5,24 @@ It deliberately decides nothing; who writes it is told by the request's guard.
 
 from __future__ import annotations
 
+from types import MappingProxyType
+from typing import Final
+
 from einthoven_server.audit.chain import ALLOWED, NOBODY, Event
 from einthoven_server.clock import Clock
 from einthoven_server.single_use import Claim
+
+PURPOSES: Final = MappingProxyType(
+    {
+        "clinician": "TREAT",
+        "device": "TREAT",
+        "patient": "PATRQT",
+        "admin": "HSYSADMIN",
+        "service": "HOPERAT",
+        "server": "HSYSADMIN",
+    }
+)
+"""For what a role acts unless something else is said (HL7 v3-ActReason, http://terminology.hl7.org)."""
 
 
 class Trail:
@@ -23,11 +38,35 @@ class Trail:
     def __init__(self, operation: str, clock: Clock) -> None:
         self.operation = operation
         self.actor = NOBODY
+        self.role = ""
         self.patient = ""
+        self.purpose = ""
+        self.others: tuple[str, ...] = ()
+        self._resource = self._resource_id = ""
         self.written = False
         self.claim: Claim | None = None
         self._at_ms = clock.now_ms()
 
+    def by(self, actor: str, role: str) -> None:
+        """Say who acts, and so for what."""
+        self.actor, self.role = actor, role
+        self.purpose = self.purpose or PURPOSES.get(role, "")
+
+    def about(self, resource: str, resource_id: str = "") -> None:
+        """Say what it is about: a kind (a FHIR type where there is one) and an opaque id."""
+        self._resource, self._resource_id = resource, resource_id
+
     def event(self, outcome: str = ALLOWED) -> Event:
         """The event as far as it is known."""
-        return Event(self._at_ms, self.actor, self.operation, self.patient, outcome)
+        return Event(
+            self._at_ms,
+            self.actor,
+            self.operation,
+            self.patient,
+            outcome,
+            self.role,
+            self._resource,
+            self._resource_id,
+            self.purpose,
+            self.others,
+        )

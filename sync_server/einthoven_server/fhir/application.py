@@ -62,6 +62,7 @@ def _reads(kind: Kind, resource_of: Callable[[StoredResult], dict[str, Any]]) ->
         if stored is None:
             raise refused
         trail.patient = stored.patient_id
+        trail.about(kind.value, str(wanted))
         return _fhir(resource_of(stored))
 
     return read
@@ -85,6 +86,7 @@ async def search_risk(request: web.Request, principal: Principal, trail: Trail) 
         raise Malformed("'_after' is not from a link of this server", "follow the bundle's next link")
     limit = min(int(count), limits.RESULTS_PAGE_MAX_ROWS)
     trail.patient = subject[1]
+    trail.about(Kind.RISK.value)
     found = await request.app[STORE].results_of(subject[1], after, limit)
     base = f"{request.app[BASE_URL]}"
     search = f"{base}/{Kind.RISK}?subject=Patient/{subject[1]}&_count={limit}"

@@ -27,7 +27,7 @@ from einthoven_protocol.limits import MAX_REQUEST_BYTES
 from einthoven_protocol.oauth import PROOF_HEADER
 from einthoven_server import limits
 from einthoven_server.audit.chain import ALLOWED
-from einthoven_server.audit.log import AuditLog
+from einthoven_server.audit.recorder import EventRecorder
 from einthoven_server.audit.trail import Trail
 from einthoven_server.clock import Clock
 from einthoven_server.errors import Forbidden, Malformed, RequestRefused, TooLarge, TooMany, Unauthorized
@@ -99,7 +99,7 @@ class Guard:
 
     Args:
         store: Identities.
-        audit: Where entries go.
+        audit: Where entries of requests go that write none themselves.
         clock: Wall time.
         rates: What devices may ask for in a time.
         tokens: Judges access tokens; without, none is good.
@@ -108,7 +108,7 @@ class Guard:
     def __init__(
         self,
         store: IdentityStore,
-        audit: AuditLog,
+        audit: EventRecorder,
         clock: Clock,
         rates: Rates | None = None,
         *,
@@ -282,7 +282,8 @@ class Guard:
             raise signatures.refused_device()
         # `raw_path` keeps a query, which the signature does not cover and so refuses.
         signatures.check_signature(parts, request.method, request.raw_path, device.public_key)
-        trail.actor, trail.patient = device.device_id, device.patient_id
+        trail.by(device.device_id, Role.DEVICE.value)
+        trail.patient = device.patient_id
         if device.revoked:
             raise revoked()
         signatures.check_fresh(parts, self._clock.now_ms())

@@ -54,6 +54,8 @@ class Operation(StrEnum):
     READ_CAPABILITY = "fhir.capability"
     READ_RESOURCE = "fhir.read"
     SEARCH_RESOURCES = "fhir.search"
+    READ_AUDIT_CHECKPOINT = "audit_checkpoint.read"
+    READ_AUDIT_PROOF = "audit_proof.read"
 
 
 _ALLOWED: Final = MappingProxyType(
@@ -82,6 +84,8 @@ _ALLOWED: Final = MappingProxyType(
                 Operation.PUT_DOCUMENT,
                 Operation.LIST_DOCUMENTS,
                 Operation.READ_CAPABILITY,
+                Operation.READ_AUDIT_CHECKPOINT,
+                Operation.READ_AUDIT_PROOF,
             }
         ),
         # An admin runs the system and reads no patient's results; a clinician reads them and runs nothing.

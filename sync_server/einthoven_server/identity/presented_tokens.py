@@ -78,8 +78,8 @@ class PresentedTokens:
             raise no_token()
         if claims.cnf is not None:
             trail.claim = self._prove(Target(method, self._url(raw_path), text), proofs, claims.cnf.jkt)
-        trail.actor = claims.sub
         client = await self._clients.find(claims.sub)
+        trail.by(claims.sub, "" if client is None else client.role.value)
         if client is None or client.key_version != claims.keys or not (bound or client.bearer):
             raise no_token()
         if client.revoked:

@@ -16,10 +16,12 @@ from einthoven_protocol.limits import SYNC_KEY_BYTES
 from einthoven_server import limits
 from einthoven_server.audit.chain import Event
 from einthoven_server.audit.log import AuditLog
+from einthoven_server.audit.trail import PURPOSES
 from einthoven_server.database import Connection, Database, Row, Scope
 from einthoven_server.envelope import PatientKey
 from einthoven_server.identity.callers import Device, NewDevice
 from einthoven_server.identity.codes import Secret, StoredCode, Try, hash_verifier, judge, new_secret
+from einthoven_server.identity.permissions import Role
 from einthoven_server.patient_keys import PatientKeys
 from einthoven_server.replays import forget_claims
 
@@ -107,7 +109,7 @@ class IdentityStore:
                 if holder["public_key"] != new.public_key or holder["revoked_at_ms"] is not None:
                     return outcome, ""
                 # Its answer was lost on the way: it holds the key, so it gets the answer again.
-                await self._audit.append(connection, [event._replace(actor=holder["device_id"])])
+                await self._audit.append(connection, [_by_device(event, holder["device_id"])])
                 return Try.GOOD, holder["device_id"]
             if outcome is not Try.GOOD:
                 return await self._count(connection, new.secret.selector, outcome), ""
@@ -133,7 +135,7 @@ class IdentityStore:
                 new.secret.selector,
                 device_id,
             )
-            await self._audit.append(connection, [event._replace(actor=device_id)])
+            await self._audit.append(connection, [_by_device(event, device_id)])
             return Try.GOOD, device_id
 
         return await self._database.transact(work)
@@ -222,3 +224,7 @@ class IdentityStore:
             return int(revoked_at_ms)
 
         return await self._database.transact(work)
+
+
+def _by_device(event: Event, device_id: str) -> Event:
+    return event._replace(actor=device_id, role=Role.DEVICE.value, purpose=PURPOSES[Role.DEVICE.value])

@@ -64,6 +64,7 @@ async def list_results(request: web.Request, principal: Principal, trail: Trail)
     if not await app[IDENTITIES].has_patient(patient_id):
         raise NotFound("no such patient", "check the id")
     trail.patient = patient_id
+    trail.about("result")
     found = await app[STORE].results_of(patient_id, place, limit)
     following = result_text(found[-1].result) if len(found) == limit else None
     overtaken = await app[WORDS].overtaken_of([stored.result for stored in found])
@@ -89,6 +90,7 @@ async def annotate(request: web.Request, principal: Principal, trail: Trail) -> 
     if target is None or patient_id is None or device is None:
         raise NotFound("no such result", "check the id")
     trail.patient = patient_id
+    trail.about("result", result_text(target))
     change = Annotate(
         device=device,
         target=target,

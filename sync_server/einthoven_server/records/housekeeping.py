@@ -1,5 +1,5 @@
 """What has to be done now and then, whoever asks for nothing: tombstones all have read, old nonces, a new month, a new
-signing key.
+signing key, a checkpoint of the audit log.
 
 It deliberately does a bounded piece a round and no more, however much there is: the next round goes on.
 
@@ -21,6 +21,7 @@ from einthoven_server.errors import Busy
 from einthoven_server.identity.signing_keys import SigningKeys
 from einthoven_server.identity.store import IdentityStore
 from einthoven_server.records.change_store import ChangeStore
+from einthoven_server.records.checkpoint_publisher import CheckpointPublisher
 from einthoven_server.records.result_months import ResultMonths
 
 _log = logging.getLogger("einthoven_server")
@@ -36,6 +37,7 @@ class Housekeeping:
         interval_s: Between two rounds.
         months: Where results may lie apart by month.
         signing_keys: Of access tokens; replaced when their time is over.
+        checkpoints: Publishes checkpoints of the audit log.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Housekeeping:
         *,
         months: ResultMonths | None = None,
         signing_keys: SigningKeys | None = None,
+        checkpoints: CheckpointPublisher | None = None,
     ) -> None:
         self._signing_keys = signing_keys
         self._store = store
@@ -54,6 +57,7 @@ class Housekeeping:
         self._clock = clock
         self._interval_s = interval_s
         self._months = months
+        self._checkpoints = checkpoints
 
     async def round(self) -> int:
         """Do one piece; return how many tombstones went.
@@ -67,6 +71,8 @@ class Housekeeping:
             await self._signing_keys.keep()
         if self._months is not None:
             await self._months.keep(now_ms)
+        if self._checkpoints is not None:
+            await self._checkpoints.round(now_ms)
         return await self._store.collect_tombstones(now_ms)
 
     @asynccontextmanager

@@ -104,6 +104,7 @@ async def delete_note(request: web.Request, principal: Principal, trail: Trail) 
     if held is None:
         raise NotFound("no such note", "check the id")
     trail.patient = patient_id
+    trail.about("note", note_text(held))
     if held.author != principal.principal_id:
         raise Forbidden("this note was written by somebody else", "ask its author")
     change = Delete(

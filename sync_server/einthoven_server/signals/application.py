@@ -133,6 +133,7 @@ async def read_signal(request: web.Request, principal: Principal, trail: Trail) 
     if place is None:
         raise NotFound("no such result, or no signal of it", "check the id, or wait for the device to upload it")
     trail.patient = place.patient_id
+    trail.about("signal", request.match_info["result_id"])
     body = await request.app[RECEIVER].samples(place)
     digest = base64.b64encode(place.digest).decode("ascii")
     headers = {"Content-Digest": f"sha-256=:{digest}:", **SECURITY_HEADERS}
