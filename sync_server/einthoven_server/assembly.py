@@ -84,8 +84,18 @@ class Parts:
     signals: SignalCatalog
 
 
-def make_parts(database: Database, tenancy: Tenancy, key_service: KeyService, clock: Clock) -> Parts:
-    """Make what the applications share."""
+def make_parts(
+    database: Database, tenancy: Tenancy, key_service: KeyService, clock: Clock, owner: Database | None = None
+) -> Parts:
+    """Make what the applications share.
+
+    Args:
+        database: Open and migrated, behind the wall of ``row_security`` where there is one.
+        tenancy: Whose server this is.
+        key_service: Wraps data keys.
+        clock: Wall time.
+        owner: The same as the owner of the tables; ``database`` where ``None``.
+    """
     scope = tenancy.scope
     audit = AuditLog(database, scope, tenancy.audit_key)
     keys = PatientKeys(database, key_service, scope)
@@ -99,7 +109,7 @@ def make_parts(database: Database, tenancy: Tenancy, key_service: KeyService, cl
         records=RecordStore(database, scope, keys),
         words=WordStore(database, scope, keys),
         changes=changes,
-        months=ResultMonths(database, scope),
+        months=ResultMonths(owner or database, scope),
         writer=Writer(changes, clock, on_commit=waiting.committed),
         waiting=waiting,
         poll=WakePoll(waiting, PostgresChanges(database, scope, identities)),

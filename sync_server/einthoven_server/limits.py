@@ -162,3 +162,7 @@ CA_LIFETIME_DAYS: Final = 3_650
 SERVER_CERTIFICATE_LIFETIME_DAYS: Final = 397
 """CA/Browser Forum baseline requirements, 6.3.2: at most 398 days."""
 SERVER_CERTIFICATE_RENEW_DAYS: Final = 30
+
+# Relations, emergency access, row-level security.
+OWNER_CONNECTIONS_MAX: Final = 2
+"""Connections as the owner of the tables: migrations, and parts for new months."""
