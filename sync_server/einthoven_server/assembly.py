@@ -19,7 +19,10 @@ from einthoven_server.clock import Clock
 from einthoven_server.database import Database
 from einthoven_server.fhir.application import make_application as make_fhir
 from einthoven_server.identity.application import make_application as make_identity
+from einthoven_server.identity.break_glass import BreakGlass
+from einthoven_server.identity.care_teams import CareTeams
 from einthoven_server.identity.guard import Guard
+from einthoven_server.identity.relations import Relations
 from einthoven_server.identity.store import IdentityStore
 from einthoven_server.identity.tenancy import Tenancy
 from einthoven_server.key_service import KeyService
@@ -62,6 +65,9 @@ class Parts:
         poll: Finds what other processes committed.
         audit: The tenant's log.
         guard: Authentication, permission, audit.
+        relations: How callers stand to patients.
+        care_teams: Who treats whom.
+        break_glass: Who looks at whom in an emergency.
         clock: Wall time.
         uploads: Signals under way.
         signals: Lists of stored signals.
@@ -79,6 +85,9 @@ class Parts:
     poll: WakePoll
     audit: AuditLog
     guard: Guard
+    relations: Relations
+    care_teams: CareTeams
+    break_glass: BreakGlass
     clock: Clock
     uploads: UploadStore
     signals: SignalCatalog
@@ -101,6 +110,7 @@ def make_parts(
     keys = PatientKeys(database, key_service, scope)
     identities = IdentityStore(database, scope, keys, audit)
     uploads = UploadStore(database, scope)
+    relations = Relations(database, scope)
     changes, waiting = PostgresChangeStore(database, scope, audit), WakeRegistry()
     return Parts(
         database=database,
@@ -114,7 +124,10 @@ def make_parts(
         waiting=waiting,
         poll=WakePoll(waiting, PostgresChanges(database, scope, identities)),
         audit=audit,
-        guard=Guard(identities, audit, clock),
+        guard=Guard(identities, audit, clock, relations=relations),
+        relations=relations,
+        care_teams=CareTeams(database, scope, audit),
+        break_glass=BreakGlass(database, scope, keys, audit),
         clock=clock,
         uploads=uploads,
         signals=SignalCatalog(database, scope, audit, uploads),
@@ -161,6 +174,8 @@ def make_application(
         clock=parts.clock,
         certificates=certificates,
         public_url=public_url,
+        care_teams=parts.care_teams,
+        break_glass=parts.break_glass,
     )
     results = make_records(
         store=parts.records,

@@ -166,3 +166,10 @@ SERVER_CERTIFICATE_RENEW_DAYS: Final = 30
 # Relations, emergency access, row-level security.
 OWNER_CONNECTIONS_MAX: Final = 2
 """Connections as the owner of the tables: migrations, and parts for new months."""
+CARE_TEAM_MAX_MEMBERS: Final = 256
+"""Of one patient."""
+BREAK_GLASS_LIFETIME_MS: Final = 3600 * 1000
+BREAK_GLASS_OPEN_MAX: Final = 20
+"""Emergency accesses of one principal that are open at once."""
+BREAK_GLASS_TEXT_MAX_CHARS: Final = 1_000
+BREAK_GLASS_PAGE_ROWS: Final = 100

@@ -45,8 +45,11 @@ from einthoven_server.connections import Connection as ServerConnection
 from einthoven_server.database import Connection, Database, Scope, connected
 from einthoven_server.identity.application import make_application as make_identity
 from einthoven_server.identity.application import new_token
+from einthoven_server.identity.break_glass import BreakGlass
+from einthoven_server.identity.care_teams import CareTeams
 from einthoven_server.identity.guard import Guard
 from einthoven_server.identity.permissions import Role
+from einthoven_server.identity.relations import Relations
 from einthoven_server.identity.store import IdentityStore
 from einthoven_server.identity.tenancy import ensure_tenancy
 from einthoven_server.key_service_file import FileKeyService
@@ -265,10 +268,17 @@ async def running_signals(
         scope = tenancy.scope
         audit, keys = AuditLog(database, scope, tenancy.audit_key), PatientKeys(database, key_service, scope)
         identities = IdentityStore(database, scope, keys, audit)
-        guard, admin = Guard(identities, audit, clock), new_token()
+        guard, admin = Guard(identities, audit, clock, relations=Relations(database, scope)), new_token()
         await identities.create_principal(Role.ADMIN, admin, clock.now_ms(), None)
         identity = make_identity(
-            store=identities, keys=keys, guard=guard, clock=clock, certificates=shown, public_url=url
+            store=identities,
+            keys=keys,
+            guard=guard,
+            clock=clock,
+            certificates=shown,
+            public_url=url,
+            care_teams=CareTeams(database, scope, audit),
+            break_glass=BreakGlass(database, scope, keys, audit),
         )
         uploads = UploadStore(database, scope)
         catalog = SignalCatalog(database, scope, audit, uploads)

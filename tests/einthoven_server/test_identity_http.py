@@ -163,8 +163,20 @@ async def test_ids_that_are_not_there_are_404(site: Site) -> None:
         assert (answer.status, answer.error) == (404, "not_found"), path
 
 
-@pytest.mark.parametrize("body", [{}, {"role": "device"}, {"role": "nobody"}, {"role": "ADMIN"}, {"role": ["admin"]}])
-async def test_a_principal_has_one_of_two_roles(site: Site, body: object) -> None:
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"role": "device"},
+        {"role": "nobody"},
+        {"role": "ADMIN"},
+        {"role": ["admin"]},
+        {"role": "patient"},
+        {"role": "clinician", "patient_id": "x"},
+        {"role": "admin", "patient_id": "x"},
+    ],
+)
+async def test_a_principal_has_a_role_that_can_be_given(site: Site, body: object) -> None:
     answer = await site.send("POST", "/v1/principals", token=site.admin, json=body)
     assert (answer.status, answer.error) == (400, "malformed")
 

@@ -21,6 +21,7 @@ class Trail:
         self.operation = operation
         self.actor = NOBODY
         self.patient = ""
+        self.purpose = ""
         self.written = False
         self._at_ms = clock.now_ms()
 

@@ -7,14 +7,21 @@ from typing import NamedTuple
 
 from einthoven_server.envelope import PatientKey
 from einthoven_server.identity.codes import Secret
-from einthoven_server.identity.permissions import Role
+from einthoven_server.identity.roles import Role
 
 
 class Principal(NamedTuple):
-    """Who a bearer token stands for."""
+    """Who a bearer token stands for.
+
+    Attributes:
+        principal_id: UUID.
+        role: What kind of caller.
+        patient_id: The patient it belongs to, where its role belongs to one.
+    """
 
     principal_id: str
     role: Role
+    patient_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -20,7 +20,7 @@ from einthoven_server.database import Connection, Database, Row, Scope
 from einthoven_server.envelope import PatientKey
 from einthoven_server.identity.callers import Device, NewDevice, Principal
 from einthoven_server.identity.codes import Secret, StoredCode, Try, hash_token, hash_verifier, judge, new_secret
-from einthoven_server.identity.permissions import Role
+from einthoven_server.identity.roles import Role
 from einthoven_server.patient_keys import PatientKeys
 
 _DEVICE = "SELECT * FROM device WHERE shard = $1 AND tenant = $2 AND "
@@ -225,24 +225,36 @@ class IdentityStore:
     async def principal(self, token: str) -> Principal | None:
         """Who a bearer token stands for, if it stands for anyone."""
         row = await self._database.fetchrow(
-            "SELECT principal_id, role FROM principal "
+            "SELECT principal_id, role, patient_id FROM principal "
             "WHERE shard = $1 AND tenant = $2 AND token_hash = $3 AND revoked_at_ms IS NULL",
             *self._scope,
             hash_token(token),
         )
-        return None if row is None else Principal(row["principal_id"], Role(row["role"]))
+        return None if row is None else Principal(row["principal_id"], Role(row["role"]), row["patient_id"])
 
-    async def create_principal(self, role: Role, token: str, now_ms: int, event: Event | None) -> str:
-        """Make a principal, unless one with this token is there; return its id."""
+    async def create_principal(
+        self, role: Role, token: str, now_ms: int, event: Event | None, patient_id: str | None = None
+    ) -> str:
+        """Make a principal, unless one with this token is there; return its id.
+
+        Args:
+            role: What kind of caller.
+            token: Its bearer token.
+            now_ms: UTC, ms since 1970.
+            event: For the audit log.
+            patient_id: The patient it belongs to, who exists, where its role belongs to one.
+        """
 
         async def work(connection: Connection) -> str:
             await connection.execute(
-                "INSERT INTO principal VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
+                "INSERT INTO principal (shard, tenant, principal_id, role, token_hash, created_at_ms, patient_id) "
+                "VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
                 *self._scope,
                 str(uuid.uuid4()),
                 role.value,
                 hash_token(token),
                 now_ms,
+                patient_id,
             )
             principal_id = await connection.fetchval(
                 "SELECT principal_id FROM principal WHERE shard = $1 AND tenant = $2 AND token_hash = $3",

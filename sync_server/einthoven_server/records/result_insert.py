@@ -30,7 +30,7 @@ SELECT $1::int, $2::text, ($3::int[])[new.run], ($4::int[])[new.run], new.counte
     substring($10::bytea FROM (new.place::int - 1) * $12::int + 1 FOR $12::int), ($6::int[])[new.run],
     substring($11::bytea FROM (new.place::int - 1) * {SUM_BYTES} + 1 FOR {SUM_BYTES}), new.commit_seq
 FROM unnest($7::int[], $8::int[], $9::bigint[]) WITH ORDINALITY AS new(run, counter, commit_seq, place)
-"""
+"""  # noqa: S608  # a constant of ours
 
 
 class ResultInsert(NamedTuple):
