@@ -47,9 +47,11 @@ class Clinic:
         """Make a one-time code for one device of a patient."""
         return str((await self._call("POST", f"/v1/patients/{patient_id}/enrolment-codes", {}))["code"])
 
-    async def clinician_token(self) -> str:
-        """Make a clinician; return the token."""
-        return str((await self._call("POST", "/v1/principals", {"role": "clinician"}))["token"])
+    async def clinician_token(self, patient_id: str) -> str:
+        """Make a clinician in the care team of a patient; return the token."""
+        made = await self._call("POST", "/v1/principals", {"role": "clinician"})
+        await self._call("PUT", f"/v1/patients/{patient_id}/care-team/{made['principal_id']}")
+        return str(made["token"])
 
     async def results(self, patient_id: str) -> list[dict[str, Any]]:
         """List a patient's results, all pages."""

@@ -43,10 +43,12 @@ class Admin:
         assert status in {200, 201}, body
         return str(body["code"])
 
-    async def clinician(self) -> str:
-        """Make a clinician; return the token."""
+    async def clinician(self, patient_id: str) -> str:
+        """Make a clinician who treats a patient; return the token."""
         status, body = await self.call("POST", "/v1/principals", {"role": "clinician"})
         assert status in {200, 201}, body
+        status, member = await self.call("PUT", f"/v1/patients/{patient_id}/care-team/{body['principal_id']}")
+        assert status == 200, member
         return str(body["token"])
 
 
