@@ -302,3 +302,24 @@ async def test_13_what_devices_sign_takes_a_signature_and_ends_with_the_device(
                 assert answer.error in {"unauthorized", "malformed", "unsupported_media_type", "bad_signature"}, answer
     await record.site.send("POST", f"/v1/devices/{device.identity.device_id}/revoke", token=record.site.admin)
     assert (await SIGNED[operation](device)).error == "device_revoked"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["role", "tenant", "patient_id", "principal_id", "author", "model_digest", "expires_at_ms", "outcome", "actor"],
+)
+async def test_18_no_body_assigns_what_is_not_the_callers(
+    record: Record, parts: Parts, data_folder: Path, name: str
+) -> None:
+    tried = 0
+    for operation, method, path in await routes_of(parts, data_folder):
+        body = BODIES.get(operation)
+        allowed = [role for role in PRINCIPALS if may_ever(role, operation)]
+        if not isinstance(body, dict) or name in body:
+            continue
+        caller = await record.caller(allowed[0], Relation.CARE_TEAM)
+        filled = await record.places(path, caller)
+        answer = await record.site.send(method, filled, token=caller.token, json={**body, name: "x"})
+        assert (answer.status, answer.error) == (400, "malformed"), path
+        tried += 1
+    assert tried >= 3

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from aiohttp import web
@@ -47,7 +47,7 @@ class PrincipalRequest(msgspec.Struct, forbid_unknown_fields=True):
     """JSON body of POST /v1/principals; a patient's names the patient, nobody else's does."""
 
     role: Literal["admin", "clinician", "patient", "service"]
-    patient_id: str | None = None
+    patient_id: Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9-]{1,64}\Z")] | None = None
 
 
 def new_token() -> str:
