@@ -67,10 +67,12 @@ class Arena:
         self._backups: dict[int, int] = {}
         self.homes: list[Path] = []
         self.witnesses: list[Path] = []
-        self._enrol()
+        patients = self._enrol()
         self.board = Board(self.board_file, self.devices)
         clinician = Account()
         made = self._call("/v1/principals", {"role": "clinician", "jwks": clinician.public_jwks()})
+        for patient in patients:
+            self._call(f"/v1/patients/{patient}/care-team/{made['principal_id']}", method="PUT")
         self._desk = SignalDesk(process, clinician.named(str(made["principal_id"])))
 
     @property
@@ -239,11 +241,13 @@ class Arena:
         pid_file = self._folder / "server" / "data" / "postgres" / "postmaster.pid"
         return int(pid_file.read_text(encoding="ascii").splitlines()[0])
 
-    def _enrol(self) -> None:
+    def _enrol(self) -> list[str]:
+        """Enrol the devices; return their patients."""
         patients = [str(self._call("/v1/patients")["patient_id"]) for _ in range(PATIENTS)]
         for number in range(PATIENTS * DEVICES_A_PATIENT):
             self.homes.append(self._enrolled(f"device-{number}", patients[number % PATIENTS]))
         self.witnesses = [self._enrolled(f"witness-{number}", patient) for number, patient in enumerate(patients)]
+        return patients
 
     def _enrolled(self, name: str, patient_id: str) -> Path:
         home = self._folder / name
@@ -253,15 +257,18 @@ class Arena:
             asyncio.run(enroll(store, code))
         return home
 
-    def _call(self, path: str, body: object = None) -> dict[str, Any]:
-        return asyncio.run(self._called(path, body or {}))
+    def _call(self, path: str, body: object = None, *, method: str = "POST") -> dict[str, Any]:
+        return asyncio.run(self._called(method, path, body or {}))
 
-    async def _called(self, path: str, body: object) -> dict[str, Any]:
+    async def _called(self, method: str, path: str, body: object) -> dict[str, Any]:
         connector = aiohttp.TCPConnector(ssl=pinned_context(self._process.ca_file.read_text(encoding="ascii")))
         async with (
             aiohttp.ClientSession(connector=connector) as client,
-            client.post(
-                self._process.url + path, json=body, headers=await self._authorization.headers(client, "POST", path)
+            client.request(
+                method,
+                self._process.url + path,
+                json=body,
+                headers=await self._authorization.headers(client, method, path),
             ) as answer,
         ):
             if answer.status not in {200, 201}:

@@ -27,6 +27,8 @@ import aiohttp
 import psutil
 import uvloop
 
+from einthoven.account import Account
+from einthoven.account_authorization import Authorization
 from einthoven.tls import pinned_context
 from einthoven_bench.errors import MeasurementFailed
 from einthoven_demo.server_process import ServerProcess
@@ -99,7 +101,7 @@ def verify_cost(entries: int = VERIFIED_ENTRIES, folder: Path | None = None) -> 
 
         async def work(log: AuditLog) -> Verified:
             for first in range(0, entries, _FILL_EVENTS):
-                await log.record_all([_event(n) for n in range(first, min(first + _FILL_EVENTS, entries))])
+                await log.record_all([(_event(n), None) for n in range(first, min(first + _FILL_EVENTS, entries))])
             began, cpu = time.perf_counter(), _cpu_s()
             found = await log.verify()
             taken = Verified(found.entries, time.perf_counter() - began, _cpu_s() - cpu)
@@ -146,21 +148,24 @@ async def _read_notes(process: ServerProcess, requests: int, notes: int) -> floa
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
     async with aiohttp.ClientSession(process.url, connector=connector, timeout=timeout) as client:
 
-        async def ask(method: str, path: str, token: str, body: object = None) -> Any:
-            headers = {"Authorization": f"Bearer {token}"}
+        async def ask(method: str, path: str, caller: Authorization, body: object = None) -> Any:
+            headers = await caller.headers(client, method, path)
             async with client.request(method, path, headers=headers, json=body) as answer:
                 if answer.status not in {200, 201}:
                     raise MeasurementFailed(f"the server answered {answer.status} to {method}", "see its log", 1)
                 return await answer.json()
 
-        patient = (await ask("POST", "/v1/patients", process.admin_token))["patient_id"]
-        made = await ask("POST", "/v1/principals", process.admin_token, {"role": "clinician"})
-        path, token = f"/v1/patients/{patient}/notes", made["token"]
+        admin, account = Authorization(process.url, process.admin), Account()
+        patient = (await ask("POST", "/v1/patients", admin))["patient_id"]
+        asked = {"role": "clinician", "jwks": account.public_jwks()}
+        made = (await ask("POST", "/v1/principals", admin, asked))["principal_id"]
+        await ask("PUT", f"/v1/patients/{patient}/care-team/{made}", admin)
+        path, clinician = f"/v1/patients/{patient}/notes", Authorization(process.url, account.named(made))
         for n in range(notes):
-            await ask("POST", path, token, {"text": f"Palpitations after climbing stairs, {n}"})
-        await _at_once(lambda n: ask("GET", path, token), WARM_UP_REQUESTS)
+            await ask("POST", path, clinician, {"text": f"Palpitations after climbing stairs, {n}"})
+        await _at_once(lambda n: ask("GET", path, clinician), WARM_UP_REQUESTS)
         cpu = _children_cpu_s()
-        await _at_once(lambda n: ask("GET", path, token), requests)
+        await _at_once(lambda n: ask("GET", path, clinician), requests)
         return (_children_cpu_s() - cpu) / requests
 
 

@@ -49,10 +49,11 @@ class Clinic:
         """Make a one-time code for one device of a patient."""
         return str((await self._call("POST", f"/v1/patients/{patient_id}/enrolment-codes", {}))["code"])
 
-    async def clinician(self) -> Account:
-        """Make a clinician with a key of their own, of which the server gets the public half."""
+    async def clinician(self, patient_id: str) -> Account:
+        """Make a clinician in the care team of a patient, with a key of their own."""
         account = Account()
         made = await self._call("POST", "/v1/principals", {"role": "clinician", "jwks": account.public_jwks()})
+        await self._call("PUT", f"/v1/patients/{patient_id}/care-team/{made['principal_id']}")
         return account.named(str(made["principal_id"]))
 
     async def results(self, patient_id: str) -> list[dict[str, Any]]:

@@ -108,7 +108,7 @@ class Walkthrough:
         async with Clinic(server.url, server.ca_file, server.admin) as admin:
             patient_id = await admin.admit_patient()
             code = await admin.enrolment_code(patient_id)
-            clinician = await admin.clinician()
+            clinician = await admin.clinician(patient_id)
         identity = await enroll(store, code)
         device = identity.device_id[:8]
         self._say(2, f"device {device}… enrolled by one-time code: own Ed25519 key, pinned authority, one patient")

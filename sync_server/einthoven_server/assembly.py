@@ -22,9 +22,12 @@ from einthoven_server.clock import Clock
 from einthoven_server.database import Database
 from einthoven_server.fhir.application import make_application as make_fhir
 from einthoven_server.identity.application import make_application as make_identity
+from einthoven_server.identity.break_glass import BreakGlass
+from einthoven_server.identity.care_teams import CareTeams
 from einthoven_server.identity.client_store import ClientStore
 from einthoven_server.identity.guard import Guard
 from einthoven_server.identity.presented_tokens import PresentedTokens
+from einthoven_server.identity.relations import Relations
 from einthoven_server.identity.signing_keys import SigningKeys
 from einthoven_server.identity.store import IdentityStore
 from einthoven_server.identity.tenancy import Tenancy
@@ -75,6 +78,9 @@ class Parts:
         audit: The tenant's log.
         checkpoints: What it was, signed.
         guard: Authentication, permission, audit.
+        relations: How callers stand to patients.
+        care_teams: Who treats whom.
+        break_glass: Who looks at whom in an emergency.
         clock: Wall time.
         uploads: Signals under way.
         signals: Lists of stored signals.
@@ -95,23 +101,33 @@ class Parts:
     audit: AuditLog
     checkpoints: CheckpointKeeper
     guard: Guard
+    relations: Relations
+    care_teams: CareTeams
+    break_glass: BreakGlass
     clock: Clock
     uploads: UploadStore
     signals: SignalCatalog
 
 
 def make_parts(
-    database: Database, tenancy: Tenancy, key_service: KeyService, clock: Clock, data: Path, public_url: str = ""
+    database: Database,
+    tenancy: Tenancy,
+    key_service: KeyService,
+    clock: Clock,
+    data: Path,
+    public_url: str = "",
+    owner: Database | None = None,
 ) -> Parts:
     """Make what the applications share.
 
     Args:
-        database: Open and migrated.
-        tenancy: The tenant.
+        database: Open and migrated, behind the wall of ``row_security`` where there is one.
+        tenancy: Whose server this is.
         key_service: Wraps keys.
         clock: Wall time.
         data: The data folder.
         public_url: Where clients reach this server; without, no access token is good.
+        owner: The same as the owner of the tables; ``database`` where ``None``.
 
     Raises:
         KeyUnavailable: The key that signs checkpoints, in the data folder, is damaged or open to others.
@@ -122,6 +138,7 @@ def make_parts(
     identities = IdentityStore(database, scope, keys, audit)
     clients, signing_keys = ClientStore(database, scope, audit), SigningKeys(database, scope, key_service, clock)
     uploads = UploadStore(database, scope)
+    relations = Relations(database, scope)
     changes, waiting = PostgresChangeStore(database, scope, audit), WakeRegistry()
     return Parts(
         database=database,
@@ -132,7 +149,7 @@ def make_parts(
         records=RecordStore(database, scope, keys),
         words=WordStore(database, scope, keys),
         changes=changes,
-        months=ResultMonths(database, scope),
+        months=ResultMonths(owner or database, scope),
         writer=Writer(changes, clock, on_commit=waiting.committed),
         waiting=waiting,
         poll=WakePoll(waiting, PostgresChanges(database, scope, identities)),
@@ -142,8 +159,12 @@ def make_parts(
             identities,
             AuditRecorder(audit),
             clock,
+            relations=relations,
             tokens=PresentedTokens(clients, signing_keys, clock, public_url),
         ),
+        relations=relations,
+        care_teams=CareTeams(database, scope, audit),
+        break_glass=BreakGlass(database, scope, keys, audit),
         clock=clock,
         uploads=uploads,
         signals=SignalCatalog(database, scope, audit, uploads),
@@ -190,6 +211,8 @@ def make_application(
         clock=parts.clock,
         certificates=certificates,
         public_url=public_url,
+        care_teams=parts.care_teams,
+        break_glass=parts.break_glass,
     )
     results = make_records(
         store=parts.records,

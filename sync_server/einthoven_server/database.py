@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
@@ -118,8 +118,15 @@ def _busy(problem: str) -> Busy:
 
 
 @asynccontextmanager
-async def connected(url: str) -> AsyncIterator[Database]:
+async def connected(
+    url: str, *, connections_max: int = limits.DATABASE_CONNECTIONS_MAX, settings: Mapping[str, str] | None = None
+) -> AsyncIterator[Database]:
     """Open a pool on a PostgreSQL URL.
+
+    Args:
+        url: Where.
+        connections_max: How many connections.
+        settings: What each connection starts with, and goes back to when it is given back.
 
     Raises:
         DatabaseUnavailable: It does not answer, or refuses.
@@ -128,9 +135,9 @@ async def connected(url: str) -> AsyncIterator[Database]:
         pool = await asyncpg.create_pool(
             url,
             min_size=1,
-            max_size=limits.DATABASE_CONNECTIONS_MAX,
+            max_size=connections_max,
             command_timeout=limits.DATABASE_COMMAND_TIMEOUT_S,
-            server_settings={"application_name": "einthoven-server", "timezone": "UTC"},
+            server_settings={"application_name": "einthoven-server", "timezone": "UTC", **(settings or {})},
         )
     except (OSError, ValueError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         # The cause's own words may hold the URL with its password.

@@ -207,3 +207,14 @@ AUDIT_CHECKPOINT_INTERVAL_MS: Final = 3_600_000
 AUDIT_CHECKPOINT_FILE_MAX_BYTES: Final = 16 * 1024 * 1024
 """Of a file that is read: a checkpoint is some 300 bytes, so this is six years of one an hour."""
 AUDIT_NOTE_MAX_BYTES: Final = 4 * 1024
+
+# Relations, emergency access, row-level security.
+OWNER_CONNECTIONS_MAX: Final = 2
+"""Connections as the owner of the tables: migrations, and parts for new months."""
+CARE_TEAM_MAX_MEMBERS: Final = 256
+"""Of one patient."""
+BREAK_GLASS_LIFETIME_MS: Final = 3600 * 1000
+BREAK_GLASS_OPEN_MAX: Final = 20
+"""Emergency accesses of one principal that are open at once."""
+BREAK_GLASS_TEXT_MAX_CHARS: Final = 1_000
+BREAK_GLASS_PAGE_ROWS: Final = 100

@@ -28,7 +28,7 @@ from typing import Any, Final, NoReturn
 import msgspec
 from aiohttp import web
 
-from einthoven_server import certificates, limits, postgres_embedded, tls
+from einthoven_server import certificates, limits, postgres_embedded, row_security, tls
 from einthoven_server.assembly import Parts, make_application, make_parts
 from einthoven_server.certificates import Certificates
 from einthoven_server.clock import Clock, SystemClock
@@ -136,12 +136,18 @@ async def parts_of(
         StartError: Database or keys can't be used.
     """
     key_service = FileKeyService(data / "key-encryption-key")
-    async with connected(database_url) as database:
-        await migrate(database)
-        tenancy = await ensure_tenancy(database, key_service, clock.now_ms(), tenant=tenant)
-        parts = make_parts(database, tenancy, key_service, clock, data, public_url)
-        await parts.audit.prepare()
-        yield parts
+    async with connected(database_url, connections_max=limits.OWNER_CONNECTIONS_MAX) as owner:
+        await migrate(owner)
+        role = await row_security.secure(owner)
+        tenancy = await ensure_tenancy(owner, key_service, clock.now_ms(), tenant=tenant)
+        named = tenancy.scope.tenant
+        settings = {} if role is None else {"role": role, row_security.TENANT_SETTING: named}
+        async with connected(database_url, settings=settings) as database:
+            if role is not None:
+                await row_security.check(database, named)
+            parts = make_parts(database, tenancy, key_service, clock, data, public_url, owner)
+            await parts.audit.prepare()
+            yield parts
 
 
 @asynccontextmanager

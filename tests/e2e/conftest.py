@@ -53,11 +53,13 @@ class Admin:
         assert status in {200, 201}, body
         return str(body["code"])
 
-    async def clinician(self) -> Account:
-        """Make a clinician."""
+    async def clinician(self, patient_id: str) -> Account:
+        """Make a clinician who treats a patient."""
         account = Account()
         status, body = await self.call("POST", "/v1/principals", {"role": "clinician", "jwks": account.public_jwks()})
         assert status in {200, 201}, body
+        status, member = await self.call("PUT", f"/v1/patients/{patient_id}/care-team/{body['principal_id']}")
+        assert status == 200, member
         return account.named(str(body["principal_id"]))
 
 

@@ -43,7 +43,7 @@ async def test_results_go_up_in_one_round_trip_and_both_sides_agree(admin: Admin
 
 async def test_an_annotation_comes_down_and_the_digests_stay_equal(admin: Admin, home: Path) -> None:
     patient = await admin.patient()
-    clinician = await admin.clinician()
+    clinician = await admin.clinician(patient)
     with await enrolled_with_results(admin, home, patient) as store:
         await sync(store)
         _, listed = await admin.call("GET", f"/v1/patients/{patient}/results", token=clinician)
@@ -65,7 +65,7 @@ async def test_an_annotation_comes_down_and_the_digests_stay_equal(admin: Admin,
 
 async def test_a_patients_note_goes_up_and_meets_the_clinicians(admin: Admin, home: Path) -> None:
     patient = await admin.patient()
-    clinician = await admin.clinician()
+    clinician = await admin.clinician(patient)
     with await enrolled_with_results(admin, home, patient) as store:
         annotate(store, 2, comment="felt dizzy")
         annotate(store, 2, rhythm="A")

@@ -23,7 +23,7 @@ def open_store(home: Path) -> SqlCipherStore:
 
 async def on_server(admin: Admin, patient: str) -> list[tuple[int, list[str]]]:
     """Starts of a patient's results, and what is said of each."""
-    status, listed = await admin.call("GET", f"/v1/patients/{patient}/results", token=await admin.clinician())
+    status, listed = await admin.call("GET", f"/v1/patients/{patient}/results", token=await admin.clinician(patient))
     assert status == 200
     return sorted(
         (row["started_at_ms"], [words["comment"] for words in row["annotations"]]) for row in listed["results"]

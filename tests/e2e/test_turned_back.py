@@ -41,7 +41,7 @@ def restore(backup: Path, home: Path, *, but: str = "nothing") -> None:
 
 
 async def on_server(admin: Admin, patient: str) -> list[dict[str, Any]]:
-    status, listed = await admin.call("GET", f"/v1/patients/{patient}/results", token=await admin.clinician())
+    status, listed = await admin.call("GET", f"/v1/patients/{patient}/results", token=await admin.clinician(patient))
     assert status == 200
     found: list[dict[str, Any]] = listed["results"]
     return found

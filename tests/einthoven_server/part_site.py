@@ -35,7 +35,7 @@ async def running_part(
 ) -> AsyncIterator[tuple[Site, Parts]]:
     """Serve; devices enrol elsewhere, in the same tenant."""
     async with parts_of(data, database_url, clock, tenant) as made:
-        parts = replace(made, guard=Guard(made.identities, made.audit, clock, rates))
+        parts = replace(made, guard=Guard(made.identities, made.audit, clock, rates, relations=made.relations))
         app = web.Application(middlewares=[] if budget is None else [lends(budget)])
         app.add_subapp(
             "/v1",

@@ -46,10 +46,13 @@ from einthoven_server.audit.log import AuditLog
 from einthoven_server.connections import Connection as ServerConnection
 from einthoven_server.database import Connection, Database, Scope, connected
 from einthoven_server.identity.application import make_application as make_identity
+from einthoven_server.identity.break_glass import BreakGlass
+from einthoven_server.identity.care_teams import CareTeams
 from einthoven_server.identity.client_store import ClientStore
 from einthoven_server.identity.guard import Guard
 from einthoven_server.identity.permissions import Role
 from einthoven_server.identity.presented_tokens import PresentedTokens
+from einthoven_server.identity.relations import Relations
 from einthoven_server.identity.signing_keys import SigningKeys
 from einthoven_server.identity.store import IdentityStore
 from einthoven_server.identity.tenancy import ensure_tenancy
@@ -271,12 +274,25 @@ async def running_signals(
         audit, keys = AuditLog(database, scope, tenancy.audit_key), PatientKeys(database, key_service, scope)
         identities = IdentityStore(database, scope, keys, audit)
         clients, signing = ClientStore(database, scope, audit), SigningKeys(database, scope, key_service, clock)
-        guard = Guard(identities, audit, clock, tokens=PresentedTokens(clients, signing, clock, url))
+        guard = Guard(
+            identities,
+            audit,
+            clock,
+            relations=Relations(database, scope),
+            tokens=PresentedTokens(clients, signing, clock, url),
+        )
         admin = Account(str(uuid.uuid4()))
         await clients.create(Role.ADMIN, admin.public_jwks(), clock.now_ms(), None, client_id=admin.client_id)
         tokens = make_tokens(clients=clients, keys=signing, store=identities, guard=guard, clock=clock, public_url=url)
         identity = make_identity(
-            store=identities, keys=keys, guard=guard, clock=clock, certificates=shown, public_url=url
+            store=identities,
+            keys=keys,
+            guard=guard,
+            clock=clock,
+            certificates=shown,
+            public_url=url,
+            care_teams=CareTeams(database, scope, audit),
+            break_glass=BreakGlass(database, scope, keys, audit),
         )
         uploads = UploadStore(database, scope)
         catalog = SignalCatalog(database, scope, audit, uploads)

@@ -75,7 +75,7 @@ class Answer(NamedTuple):
 
 @dataclass
 class Site:
-    """A running server."""
+    """A running server; its clinicians are in the care team of every patient, unless they are made not to be."""
 
     url: str
     ca_pem: str
@@ -85,6 +85,8 @@ class Site:
     admin: Account
     issuer: str = ""
     """As the server knows itself, where that is not ``url``."""
+    patients: list[str] = field(default_factory=list)
+    carers: list[str] = field(default_factory=list)
     _authorizations: dict[Account, Authorization] = field(default_factory=dict, init=False)
 
     async def send(
@@ -114,19 +116,35 @@ class Site:
     async def new_patient(self) -> str:
         answer = await self.send("POST", "/v1/patients", token=self.admin)
         assert answer.status == 201, answer.body
-        return str(answer.json["patient_id"])
+        self.patients.append(answer.json["patient_id"])
+        for carer in self.carers:
+            await self.join(self.patients[-1], carer)
+        return self.patients[-1]
+
+    async def join(self, patient: str, carer: str) -> None:
+        """Make a principal a member of the patient's care team."""
+        answer = await self.send("PUT", f"/v1/patients/{patient}/care-team/{carer}", token=self.admin)
+        assert answer.status == 200, answer.body
 
     async def new_code(self, patient: str) -> str:
         answer = await self.send("POST", f"/v1/patients/{patient}/enrolment-codes", token=self.admin)
         assert answer.status == 201, answer.body
         return str(answer.json["code"])
 
-    async def new_principal(self, role: str, **more: Any) -> tuple[str, Account]:
+    async def new_principal(
+        self, role: str, *, patient: str | None = None, treats: bool = True, **more: Any
+    ) -> tuple[str, Account]:
         account = Account()
         body = {"role": role, "jwks": account.public_jwks(), **more}
+        body |= {} if patient is None else {"patient_id": patient}
         answer = await self.send("POST", "/v1/principals", token=self.admin, json=body)
         assert answer.status == 201, answer.body
-        return answer.json["principal_id"], account.named(answer.json["principal_id"])
+        principal = answer.json["principal_id"]
+        if treats and role in ("clinician", "service"):
+            self.carers.append(principal)
+            for known in self.patients:
+                await self.join(known, principal)
+        return principal, account.named(principal)
 
     async def enrol(self, code: str, key: Ed25519PrivateKey, **changed: Any) -> Answer:
         parsed = parse_code(code)

@@ -165,11 +165,32 @@ async def test_ids_that_are_not_there_are_404(site: Site) -> None:
         assert (answer.status, answer.error) == (404, "not_found"), path
 
 
-@pytest.mark.parametrize("body", [{}, {"role": "device"}, {"role": "nobody"}, {"role": "ADMIN"}, {"role": ["admin"]}])
-async def test_a_principal_has_one_of_four_roles(site: Site, body: dict[str, object]) -> None:
-    body |= {"jwks": Account().public_jwks()}
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"role": "device"},
+        {"role": "nobody"},
+        {"role": "ADMIN"},
+        {"role": ["admin"]},
+        {"role": "patient"},
+        {"role": "patient", "patient_id": ""},
+        {"role": "patient", "patient_id": "x\n"},
+        {"role": "patient", "patient_id": "\0"},
+        {"role": "clinician", "patient_id": "x"},
+        {"role": "admin", "patient_id": "x"},
+    ],
+)
+async def test_a_principal_has_a_role_that_can_be_given(site: Site, body: dict[str, object]) -> None:
+    body = body | {"jwks": Account().public_jwks()}
     answer = await site.send("POST", "/v1/principals", token=site.admin, json=body)
     assert (answer.status, answer.error) == (400, "malformed")
+
+
+async def test_a_patients_principal_is_of_a_patient_who_exists(site: Site) -> None:
+    body = {"role": "patient", "patient_id": str(uuid.uuid4())}
+    answer = await site.send("POST", "/v1/principals", token=site.admin, json=body)
+    assert (answer.status, answer.error) == (404, "not_found")
 
 
 async def test_mass_assignment_is_refused(site: Site) -> None:

@@ -192,7 +192,7 @@ async def test_a_month_that_has_rows_elsewhere_is_not_begun(
 
 
 async def test_without_partitions_results_are_one_table(fresh: Database) -> None:
-    assert await migrate(fresh, partitions=False) == await migrate(fresh, partitions=True) == len(steps())
+    assert await migrate(fresh, partitions=False) == await migrate(fresh, partitions=True) == steps()[-1].version
     assert not await was_applied(fresh, result_months.STEP)
     async with postgres_shard(fresh) as shard:
         phone = await shard.new_phone()

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from einthoven_server import limits
 from einthoven_server.audit.trail import Trail
@@ -18,9 +19,10 @@ from einthoven_server.errors import Malformed, NotFound, RequestRefused
 from einthoven_server.fhir.capability import capability_statement
 from einthoven_server.fhir.mapping import bundle, observation, risk_assessment
 from einthoven_server.fhir.outcome import operation_outcome
+from einthoven_server.identity.access import Locator, access_of
 from einthoven_server.identity.callers import Principal
 from einthoven_server.identity.guard import Guard, PrincipalHandler
-from einthoven_server.identity.permissions import Operation
+from einthoven_server.identity.permissions import Operation, Resource
 from einthoven_server.records.resource_ids import Kind, parse_result, result_text
 from einthoven_server.records.store import RecordStore
 from einthoven_server.records.stored_result import StoredResult
@@ -48,28 +50,39 @@ async def metadata(request: web.Request, principal: Principal, trail: Trail) -> 
     return _fhir(capability_statement(request.app[BASE_URL]))
 
 
+def _of(kind: Kind) -> Locator:
+    """How the patient of a resource is found; nothing of it is opened."""
+
+    async def find(request: web.Request) -> str | None:
+        wanted = _id(request)
+        return None if wanted is None else await request.app[STORE].patient_of_resource(kind, wanted)
+
+    return Locator(find, f"no such {kind}")
+
+
+def _id(request: web.Request) -> uuid.UUID | None:
+    try:
+        wanted = uuid.UUID(request.match_info["id"])
+    except ValueError:
+        return None
+    return wanted if str(wanted) == request.match_info["id"] else None
+
+
 def _reads(kind: Kind, resource_of: Callable[[StoredResult], dict[str, Any]]) -> PrincipalHandler:
     async def read(request: web.Request, principal: Principal, trail: Trail) -> web.Response:
         del principal
-        refused = NotFound(f"no such {kind}", "check the id")
-        try:
-            wanted = uuid.UUID(request.match_info["id"])
-        except ValueError as error:
-            raise refused from error
-        if str(wanted) != request.match_info["id"]:
-            raise refused
-        stored = await request.app[STORE].by_resource_id(kind, wanted)
+        wanted = _id(request)
+        stored = None if wanted is None else await request.app[STORE].by_resource_id(kind, wanted)
         if stored is None:
-            raise refused
-        trail.patient = stored.patient_id
+            raise NotFound(f"no such {kind}", "check the id")
         trail.about(kind.value, str(wanted))
-        return _fhir(resource_of(stored))
+        return _fhir(access_of(request).shown(Resource(kind.value), resource_of(stored)))
 
     return read
 
 
 async def search_risk(request: web.Request, principal: Principal, trail: Trail) -> web.Response:
-    """GET /fhir/R4/RiskAssessment?subject=Patient/{id}; an unknown subject has no results."""
+    """GET /fhir/R4/RiskAssessment?subject=Patient/{id}; an unknown subject, or another's patient, has no results."""
     del principal
     query = request.query
     unknown = sorted(set(query) - _PARAMETERS)
@@ -85,13 +98,14 @@ async def search_risk(request: web.Request, principal: Principal, trail: Trail) 
     if "_after" in query and after is None:
         raise Malformed("'_after' is not from a link of this server", "follow the bundle's next link")
     limit = min(int(count), limits.RESULTS_PAGE_MAX_ROWS)
-    trail.patient = subject[1]
     trail.about(Kind.RISK.value)
-    found = await request.app[STORE].results_of(subject[1], after, limit)
+    access = access_of(request)
+    seen = await access.sees(subject[1])
+    found = await request.app[STORE].results_of(subject[1] if seen else "", after, limit)
     base = f"{request.app[BASE_URL]}"
     search = f"{base}/{Kind.RISK}?subject=Patient/{subject[1]}&_count={limit}"
     page = bundle(
-        [risk_assessment(stored) for stored in found],
+        [access.shown(Resource.RISK_ASSESSMENT, risk_assessment(stored)) for stored in found],
         base_url=base,
         self_url=search + (f"&_after={result_text(after)}" if after is not None else ""),
         next_url=f"{search}&_after={result_text(found[-1].result)}" if len(found) == limit else None,
@@ -111,14 +125,16 @@ def make_application(*, store: RecordStore, guard: Guard, base_url: str) -> web.
     app[STORE] = store
     app[BASE_URL] = base_url
     reads = guard.principal
+
+    def resource(kind: Kind, resource_of: Callable[[StoredResult], dict[str, Any]]) -> Handler:
+        return reads(Operation.READ_RESOURCE, _reads(kind, resource_of), about=_of(kind))
+
     app.add_routes(
         [
             web.get("/metadata", reads(Operation.READ_CAPABILITY, metadata)),
             web.get(f"/{Kind.RISK}", reads(Operation.SEARCH_RESOURCES, search_risk)),
-            web.get(f"/{Kind.RISK}/{{id}}", reads(Operation.READ_RESOURCE, _reads(Kind.RISK, risk_assessment))),
-            web.get(
-                f"/{Kind.OBSERVATION}/{{id}}", reads(Operation.READ_RESOURCE, _reads(Kind.OBSERVATION, observation))
-            ),
+            web.get(f"/{Kind.RISK}/{{id}}", resource(Kind.RISK, risk_assessment)),
+            web.get(f"/{Kind.OBSERVATION}/{{id}}", resource(Kind.OBSERVATION, observation)),
         ]
     )
     return app

@@ -17,7 +17,11 @@ from einthoven_server.certificates import Certificates
 from einthoven_server.clock import Clock
 from einthoven_server.errors import CodeRefused, Malformed, NotFound, TooMany
 from einthoven_server.identity import codes
+from einthoven_server.identity.access import PATIENT_IN_PATH, Locator, access_of
+from einthoven_server.identity.break_glass import BreakGlass
+from einthoven_server.identity.break_glass_addresses import add_break_glass
 from einthoven_server.identity.callers import NewDevice, Principal
+from einthoven_server.identity.care_teams import CareTeams, add_care_teams
 from einthoven_server.identity.codes import Try, TryLimit
 from einthoven_server.identity.guard import Guard
 from einthoven_server.identity.permissions import Operation
@@ -53,10 +57,7 @@ async def create_patient(request: web.Request, principal: Principal, trail: Trai
 async def create_code(request: web.Request, principal: Principal, trail: Trail) -> web.Response:
     """POST /v1/patients/{patient_id}/enrolment-codes."""
     del principal
-    app, patient_id = request.app, path_id(request, "patient_id", "patient")
-    if not await app[STORE].has_patient(patient_id):
-        raise NotFound("no such patient", "check the id")
-    trail.patient = patient_id
+    app, patient_id = request.app, access_of(request).patient_id
     secret, expires_at_ms = await app[STORE].create_code(patient_id, app[CLOCK].now_ms(), trail.event())
     trail.written = True
     code = EnrolmentCode(app[PUBLIC_URL], secret.selector + secret.verifier, app[CERTIFICATES].ca_sha256)
@@ -67,10 +68,6 @@ async def revoke_device(request: web.Request, principal: Principal, trail: Trail
     """POST /v1/devices/{device_id}/revoke."""
     del principal
     store, device_id = request.app[STORE], path_id(request, "device_id", "device")
-    patient_id = await store.device_patient(device_id)
-    if patient_id is None:
-        raise NotFound("no such device", "check the id")
-    trail.patient = patient_id
     revoked_at_ms = await store.revoke_device(device_id, request.app[CLOCK].now_ms(), trail.event())
     trail.written = True
     return json_response({"device_id": device_id, "revoked_at_ms": revoked_at_ms})
@@ -132,6 +129,8 @@ def make_application(
     clock: Clock,
     certificates: Certificates,
     public_url: str,
+    care_teams: CareTeams,
+    break_glass: BreakGlass,
 ) -> web.Application:
     """The application, to be mounted at /v1.
 
@@ -142,7 +141,13 @@ def make_application(
         clock: Wall time.
         certificates: What clients pin.
         public_url: The address that goes into enrolment codes.
+        care_teams: Who treats whom.
+        break_glass: Who looks at whom in an emergency.
     """
+
+    async def of_device(request: web.Request) -> str | None:
+        return await store.device_patient(path_id(request, "device_id", "device"))
+
     app = web.Application(middlewares=[answers_errors(render_json)])
     app[STORE] = store
     app[KEYS] = keys
@@ -156,8 +161,16 @@ def make_application(
             web.get("/ca", ca),
             web.post("/enrol", guard.anyone(Operation.ENROL, enrol)),
             web.post("/patients", principal(Operation.CREATE_PATIENT, create_patient)),
-            web.post("/patients/{patient_id}/enrolment-codes", principal(Operation.CREATE_ENROLMENT_CODE, create_code)),
-            web.post("/devices/{device_id}/revoke", principal(Operation.REVOKE_DEVICE, revoke_device)),
+            web.post(
+                "/patients/{patient_id}/enrolment-codes",
+                principal(Operation.CREATE_ENROLMENT_CODE, create_code, about=PATIENT_IN_PATH),
+            ),
+            web.post(
+                "/devices/{device_id}/revoke",
+                principal(Operation.REVOKE_DEVICE, revoke_device, about=Locator(of_device, "no such device")),
+            ),
         ]
     )
+    add_care_teams(app, care_teams, guard, clock)
+    add_break_glass(app, break_glass, guard, clock)
     return app

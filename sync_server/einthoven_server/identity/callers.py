@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from einthoven_server.envelope import PatientKey
 from einthoven_server.identity.codes import Secret
-from einthoven_server.identity.permissions import Role
+from einthoven_server.identity.roles import Role
 
 
 class Principal(NamedTuple):

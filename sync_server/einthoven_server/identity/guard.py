@@ -5,7 +5,9 @@ It deliberately reads no stored patient data itself.
 Invariants:
     1. Every guarded request leaves exactly one audit entry: with its write, or here. If that can't be written, the
        answer is 503 and carries nothing (fail closed).
-    2. A handler runs only if ``permissions.allowed`` says so.
+    2. A handler runs only if ``permissions.decide`` says so, for the patient whom the request names: an operation that
+       concerns one can't be registered without the way to find them. Who has no relation that allows it gets the answer
+       to an id that does not exist.
     3. A device's signature counts once, on whatever address: its nonce is remembered before the handler runs, or by
        the handler's own write where it says so.
     4. A device, and a tenant's devices together, are held to their rates once it is sure who sends.
@@ -18,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeAlias
+from weakref import WeakKeyDictionary
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -32,10 +35,12 @@ from einthoven_server.audit.trail import Trail
 from einthoven_server.clock import Clock
 from einthoven_server.errors import Forbidden, Malformed, RequestRefused, TooLarge, TooMany, Unauthorized
 from einthoven_server.identity import signatures
+from einthoven_server.identity.access import BREAK_GLASS_PURPOSE, Access, Locator, grant
 from einthoven_server.identity.callers import Device, Principal
-from einthoven_server.identity.permissions import Operation, Role, allowed
+from einthoven_server.identity.permissions import Concern, Operation, Relation, Role, concern_of, decide, may_ever
 from einthoven_server.identity.presented_tokens import PresentedTokens, no_token
 from einthoven_server.identity.rates import BODY_BYTES, REQUESTS, Cost, Rates
+from einthoven_server.identity.relations import Relations
 from einthoven_server.identity.store import IdentityStore
 from einthoven_server.requests import as_refusal, read_body
 
@@ -102,6 +107,7 @@ class Guard:
         audit: Where entries of requests go that write none themselves.
         clock: Wall time.
         rates: What devices may ask for in a time.
+        relations: How callers stand to patients.
         tokens: Judges access tokens; without, none is good.
     """
 
@@ -112,10 +118,14 @@ class Guard:
         clock: Clock,
         rates: Rates | None = None,
         *,
+        relations: Relations,
         tokens: PresentedTokens | None = None,
     ) -> None:
         self._tokens = tokens
         self._store = store
+        self._relations = relations
+        self.operations: WeakKeyDictionary[Handler, Operation] = WeakKeyDictionary()
+        """Which operation a guarded handler is: tests ask every route of a server for its own."""
         self._audit = audit
         self._clock = clock
         self._rates = Rates() if rates is None else rates
@@ -124,22 +134,58 @@ class Guard:
         """For operations that need no identity."""
 
         async def act(request: web.Request, trail: Trail) -> web.StreamResponse:
-            _require(Role.NOBODY, operation)
+            _require(Role.NOBODY, operation, Relation.NONE)
             return await handler(request, trail)
 
         return self._audited(operation, act)
 
-    def principal(self, operation: Operation, handler: PrincipalHandler) -> Handler:
-        """For operations of people, services and devices with an access token."""
+    def principal(self, operation: Operation, handler: PrincipalHandler, *, about: Locator | None = None) -> Handler:
+        """For operations of people, services and devices with an access token.
+
+        Args:
+            operation: Which.
+            handler: What does it; it finds what it may show in ``access_of``.
+            about: How the patient is found, where the operation concerns one.
+
+        Raises:
+            RuntimeError: It concerns one and there is no way to find them, or the other way round.
+        """
+        concern = concern_of(operation)
+        if (concern is Concern.PATIENT) is (about is None):
+            raise RuntimeError(f"{operation} concerns {concern}; say whom it is about accordingly")
 
         async def act(request: web.Request, trail: Trail) -> web.StreamResponse:
             principal = await self._principal(request, trail)
-            _require(principal.role, operation)
+            if not may_ever(principal.role, operation):
+                raise _forbidden()
+            access = await self._access(request, principal, operation, about, trail)
+            grant(request, access)
             if request.method not in _READING:
                 await self._claim(trail)
-            return await handler(request, principal, trail)
+            response = await handler(request, principal, trail)
+            if concern is Concern.PATIENTS and not access.asked:
+                raise RuntimeError(f"{operation} asked about no patient")
+            return response
 
         return self._audited(operation, act)
+
+    async def _access(
+        self, request: web.Request, principal: Principal, operation: Operation, about: Locator | None, trail: Trail
+    ) -> Access:
+        relation, patient_id = Relation.TENANT, ""
+        if about is not None:
+            named = await about.find(request)
+            found = await self._relations.of(principal, named, self._clock.now_ms())
+            if named is None or found is None:
+                raise about.refused()
+            relation, trail.patient, patient_id = found, named, named
+            if not decide(principal.role, operation, relation).allowed:
+                raise about.refused()
+            if relation is Relation.BREAK_GLASS:
+                trail.purpose = BREAK_GLASS_PURPOSE
+        elif concern_of(operation) is Concern.NO_PATIENT:
+            _require(principal.role, operation, relation)
+        return Access(self._relations, principal, operation, relation, patient_id, trail, self._clock)
 
     def device(
         self,
@@ -162,7 +208,7 @@ class Guard:
 
         async def act(request: web.Request, trail: Trail) -> web.StreamResponse:
             signed = await self._signed(request, body, trail)
-            _require(Role.DEVICE, operation)
+            _require(Role.DEVICE, operation, Relation.SELF)
             self._take(signed, costs)
             if not writes_nonce and not await self._store.remember_nonce(
                 signed.device.alias, signed.nonce, signed.nonce_expires_at_ms
@@ -192,7 +238,7 @@ class Guard:
                 raise Malformed("the length of the body is not declared", "send Content-Length")
             parts = signatures.head_of(request.headers)
             device = await self._signer(request, parts, trail)
-            _require(Role.DEVICE, operation)
+            _require(Role.DEVICE, operation, Relation.SELF)
             expires_at_ms = parts.created_s * 1000 + limits.SIGNATURE_AGE_MAX_MS
             self._take(SignedRequest(device, b"", parts.nonce, expires_at_ms), (Cost(BODY_BYTES, length),))
             if not await self._store.remember_nonce(device.alias, parts.nonce, expires_at_ms):
@@ -244,6 +290,7 @@ class Guard:
                 await self._record(trail)
             return response
 
+        self.operations[guarded] = operation
         return guarded
 
     async def _record(self, trail: Trail, outcome: str = ALLOWED) -> None:
@@ -308,6 +355,10 @@ async def _read(request: web.Request, form: Body) -> bytes:
     return b""
 
 
-def _require(role: Role, operation: Operation) -> None:
-    if not allowed(role, operation):
-        raise Forbidden("this role may not do that", "use a token of the right role")
+def _require(role: Role, operation: Operation, relation: Relation) -> None:
+    if not decide(role, operation, relation).allowed:
+        raise _forbidden()
+
+
+def _forbidden() -> Forbidden:
+    return Forbidden("this role may not do that", "use a token of the right role")

@@ -1,30 +1,25 @@
-"""The one table of who may do what. Pure.
+"""The one table of who may do what, to whom, and what of it they see. Pure.
+
+A decision is made of three things: the caller's role, the operation, and how the caller stands to the patient that the
+operation concerns (the relation). What an answer may show of each resource is in ``fields_seen``.
 
 Invariants:
-    1. What is not in the table is refused.
-    2. Nothing else decides by role.
+    1. What is not in the table is refused; a field that is not in a role's register is not shown.
+    2. Nothing else decides by role or relation.
+    3. Each operation says what it concerns; one that concerns a patient is never decided without a relation to them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
+from einthoven_server.identity.fields_seen import FIELDS_SEEN, Resource
+from einthoven_server.identity.roles import CARERS, GRANTABLE, Relation, Role
 
-class Role(StrEnum):
-    """What kind of caller; a value is what the database keeps."""
-
-    ADMIN = "admin"
-    CLINICIAN = "clinician"
-    PATIENT = "patient"
-    DEVICE = "device"
-    SERVICE = "service"
-    NOBODY = "nobody"
-
-
-GRANTABLE: Final = frozenset({Role.ADMIN, Role.CLINICIAN, Role.PATIENT, Role.SERVICE})
-"""Roles that a principal may have; a device gets its own by enrolment."""
+__all__ = ["CARERS", "GRANTABLE", "Concern", "Decision", "Operation", "Relation", "Resource", "Role", "decide"]
 
 
 class Operation(StrEnum):
@@ -39,6 +34,12 @@ class Operation(StrEnum):
     REVOKE_PRINCIPAL = "principal.revoke"
     ROTATE_SIGNING_KEY = "signing_key.rotate"
     REVOKE_DEVICE = "device.revoke"
+    ASSIGN_CARE = "care_team.assign"
+    REMOVE_CARE = "care_team.remove"
+    LIST_CARE_TEAM = "care_team.list"
+    BREAK_GLASS = "break_glass.open"
+    LIST_BREAK_GLASS = "break_glass.list"
+    LIST_PATIENT_BREAK_GLASS = "patient_break_glass.list"
     EXCHANGE = "device.exchange"
     REPAIR = "device.repair"
     WAKE = "device.wake"
@@ -51,6 +52,8 @@ class Operation(StrEnum):
     DELETE_NOTE = "note.delete"
     PUT_DOCUMENT = "document.put"
     LIST_DOCUMENTS = "documents.list"
+    PUT_PATIENT_DOCUMENT = "patient_document.put"
+    LIST_PATIENT_DOCUMENTS = "patient_documents.list"
     READ_CAPABILITY = "fhir.capability"
     READ_RESOURCE = "fhir.read"
     SEARCH_RESOURCES = "fhir.search"
@@ -58,55 +61,139 @@ class Operation(StrEnum):
     READ_AUDIT_PROOF = "audit_proof.read"
 
 
-_ALLOWED: Final = MappingProxyType(
+class Concern(StrEnum):
+    """Whom an operation is about."""
+
+    NO_PATIENT = "no patient"
+    PATIENT = "one patient, whom the guard finds before the handler runs"
+    PATIENTS = "any number of patients, whom the handler asks the guard's access about, one by one or all"
+
+
+_OTHER_CONCERN: Final = MappingProxyType(
     {
-        Role.NOBODY: frozenset({Operation.ENROL, Operation.ISSUE_TOKEN}),
-        Role.DEVICE: frozenset(
-            {
-                Operation.EXCHANGE,
-                Operation.REPAIR,
-                Operation.WAKE,
-                Operation.UPLOAD_SIGNAL,
-                Operation.READ_CAPABILITY,
-            }
-        ),
-        Role.PATIENT: frozenset({Operation.READ_CAPABILITY}),
-        Role.SERVICE: frozenset({Operation.READ_CAPABILITY}),
-        Role.ADMIN: frozenset(
-            {
-                Operation.CREATE_PATIENT,
-                Operation.CREATE_ENROLMENT_CODE,
-                Operation.CREATE_PRINCIPAL,
-                Operation.REPLACE_KEYS,
-                Operation.REVOKE_PRINCIPAL,
-                Operation.ROTATE_SIGNING_KEY,
-                Operation.REVOKE_DEVICE,
-                Operation.PUT_DOCUMENT,
-                Operation.LIST_DOCUMENTS,
-                Operation.READ_CAPABILITY,
-                Operation.READ_AUDIT_CHECKPOINT,
-                Operation.READ_AUDIT_PROOF,
-            }
-        ),
-        # An admin runs the system and reads no patient's results; a clinician reads them and runs nothing.
-        Role.CLINICIAN: frozenset(
-            {
-                Operation.LIST_RESULTS,
-                Operation.ANNOTATE_RESULT,
-                Operation.READ_SIGNAL,
-                Operation.LIST_NOTES,
-                Operation.ADD_NOTE,
-                Operation.DELETE_NOTE,
-                Operation.LIST_DOCUMENTS,
-                Operation.READ_CAPABILITY,
-                Operation.READ_RESOURCE,
-                Operation.SEARCH_RESOURCES,
-            }
-        ),
+        Operation.ENROL: Concern.NO_PATIENT,
+        Operation.ISSUE_TOKEN: Concern.NO_PATIENT,
+        Operation.CREATE_PATIENT: Concern.NO_PATIENT,
+        Operation.CREATE_PRINCIPAL: Concern.NO_PATIENT,
+        Operation.REPLACE_KEYS: Concern.NO_PATIENT,
+        Operation.REVOKE_PRINCIPAL: Concern.NO_PATIENT,
+        Operation.ROTATE_SIGNING_KEY: Concern.NO_PATIENT,
+        Operation.READ_AUDIT_CHECKPOINT: Concern.NO_PATIENT,
+        Operation.READ_AUDIT_PROOF: Concern.NO_PATIENT,
+        Operation.LIST_BREAK_GLASS: Concern.NO_PATIENT,
+        Operation.PUT_DOCUMENT: Concern.NO_PATIENT,
+        Operation.LIST_DOCUMENTS: Concern.NO_PATIENT,
+        Operation.READ_CAPABILITY: Concern.NO_PATIENT,
+        Operation.SEARCH_RESOURCES: Concern.PATIENTS,
+    }
+)
+
+_NONE: Final = frozenset({Relation.NONE})
+_SELF: Final = frozenset({Relation.SELF})
+_TENANT: Final = frozenset({Relation.TENANT})
+_TEAM: Final = frozenset({Relation.CARE_TEAM})
+_TREATING: Final = frozenset({Relation.CARE_TEAM, Relation.BREAK_GLASS})
+
+# An admin runs the system and reads no patient's results; a clinician reads those of whom they treat and runs nothing.
+_ALLOWED: Final[Mapping[Role, Mapping[Operation, frozenset[Relation]]]] = MappingProxyType(
+    {
+        Role.NOBODY: {Operation.ENROL: _NONE, Operation.ISSUE_TOKEN: _NONE},
+        Role.ADMIN: {
+            Operation.CREATE_PATIENT: _TENANT,
+            Operation.CREATE_ENROLMENT_CODE: _TENANT,
+            Operation.CREATE_PRINCIPAL: _TENANT,
+            Operation.REPLACE_KEYS: _TENANT,
+            Operation.REVOKE_PRINCIPAL: _TENANT,
+            Operation.ROTATE_SIGNING_KEY: _TENANT,
+            Operation.READ_AUDIT_CHECKPOINT: _TENANT,
+            Operation.READ_AUDIT_PROOF: _TENANT,
+            Operation.REVOKE_DEVICE: _TENANT,
+            Operation.ASSIGN_CARE: _TENANT,
+            Operation.REMOVE_CARE: _TENANT,
+            Operation.LIST_CARE_TEAM: _TENANT,
+            Operation.LIST_BREAK_GLASS: _TENANT,
+            Operation.LIST_PATIENT_BREAK_GLASS: _TENANT,
+            Operation.PUT_DOCUMENT: _TENANT,
+            Operation.LIST_DOCUMENTS: _TENANT,
+            Operation.PUT_PATIENT_DOCUMENT: _TENANT,
+            Operation.LIST_PATIENT_DOCUMENTS: _TENANT,
+            Operation.READ_CAPABILITY: _TENANT,
+        },
+        Role.CLINICIAN: {
+            Operation.LIST_RESULTS: _TREATING,
+            Operation.ANNOTATE_RESULT: _TREATING,
+            Operation.READ_SIGNAL: _TREATING,
+            Operation.LIST_NOTES: _TREATING,
+            Operation.ADD_NOTE: _TREATING,
+            Operation.DELETE_NOTE: _TREATING,
+            Operation.LIST_CARE_TEAM: _TREATING,
+            # Whoever is not in the care team may ask for an hour; who has one may ask for another.
+            Operation.BREAK_GLASS: _TENANT | _TREATING,
+            Operation.LIST_PATIENT_BREAK_GLASS: _TEAM,
+            Operation.LIST_DOCUMENTS: _TENANT,
+            Operation.LIST_PATIENT_DOCUMENTS: _TREATING,
+            Operation.READ_CAPABILITY: _TENANT,
+            Operation.READ_RESOURCE: _TREATING,
+            Operation.SEARCH_RESOURCES: _TREATING,
+        },
+        Role.PATIENT: {
+            Operation.LIST_RESULTS: _SELF,
+            Operation.READ_SIGNAL: _SELF,
+            Operation.LIST_NOTES: _SELF,
+            Operation.LIST_CARE_TEAM: _SELF,
+            Operation.LIST_PATIENT_BREAK_GLASS: _SELF,
+            Operation.LIST_PATIENT_DOCUMENTS: _SELF,
+            Operation.READ_CAPABILITY: _TENANT,
+            Operation.READ_RESOURCE: _SELF,
+            Operation.SEARCH_RESOURCES: _SELF,
+        },
+        Role.DEVICE: {
+            Operation.EXCHANGE: _SELF,
+            Operation.REPAIR: _SELF,
+            Operation.WAKE: _SELF,
+            Operation.UPLOAD_SIGNAL: _SELF,
+            Operation.READ_CAPABILITY: _TENANT,
+            Operation.READ_RESOURCE: _SELF,
+            Operation.SEARCH_RESOURCES: _SELF,
+        },
+        # A service reads the patients that an administrator gave it, like a clinician, and nobody in an emergency.
+        Role.SERVICE: {
+            Operation.READ_CAPABILITY: _TENANT,
+            Operation.READ_RESOURCE: _TEAM,
+            Operation.SEARCH_RESOURCES: _TEAM,
+        },
     }
 )
 
 
-def allowed(role: Role, operation: Operation) -> bool:
-    """Whether a role may do an operation."""
-    return operation in _ALLOWED.get(role, frozenset())
+class Decision(NamedTuple):
+    """What the table says.
+
+    Attributes:
+        allowed: Whether it may be done.
+        fields: What may be shown of each resource; empty unless allowed.
+    """
+
+    allowed: bool
+    fields: Mapping[Resource, frozenset[str]]
+
+
+_NOTHING: Final[Mapping[Resource, frozenset[str]]] = MappingProxyType({})
+_REFUSED: Final = Decision(False, _NOTHING)
+
+
+def decide(role: Role, operation: Operation, relation: Relation) -> Decision:
+    """Whether a role in a relation may do an operation, and what of it is shown."""
+    if relation not in _ALLOWED.get(role, {}).get(operation, frozenset()):
+        return _REFUSED
+    return Decision(True, FIELDS_SEEN.get(role, _NOTHING))
+
+
+def may_ever(role: Role, operation: Operation) -> bool:
+    """Whether there is a relation in which a role may do an operation."""
+    return bool(_ALLOWED.get(role, {}).get(operation))
+
+
+def concern_of(operation: Operation) -> Concern:
+    """Whom an operation is about: one patient, unless the table says otherwise."""
+    return _OTHER_CONCERN.get(operation, Concern.PATIENT)

@@ -21,7 +21,7 @@ from einthoven_server.database import Connection, Database, Row, Scope
 from einthoven_server.envelope import PatientKey
 from einthoven_server.identity.callers import Device, NewDevice
 from einthoven_server.identity.codes import Secret, StoredCode, Try, hash_verifier, judge, new_secret
-from einthoven_server.identity.permissions import Role
+from einthoven_server.identity.roles import Role
 from einthoven_server.patient_keys import PatientKeys
 from einthoven_server.replays import forget_claims
 

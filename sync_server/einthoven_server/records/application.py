@@ -21,9 +21,10 @@ from einthoven_server.audit.trail import Trail
 from einthoven_server.certificates import DocumentSigner
 from einthoven_server.clock import Clock
 from einthoven_server.errors import Malformed, NotFound
+from einthoven_server.identity.access import PATIENT_IN_PATH, Access, Locator, access_of
 from einthoven_server.identity.callers import Principal
 from einthoven_server.identity.guard import Guard
-from einthoven_server.identity.permissions import Operation
+from einthoven_server.identity.permissions import Operation, Resource
 from einthoven_server.identity.store import IdentityStore
 from einthoven_server.patient_keys import PatientKeys
 from einthoven_server.records.changes import Annotate
@@ -36,7 +37,7 @@ from einthoven_server.records.store import RecordStore
 from einthoven_server.records.stored_result import StoredResult
 from einthoven_server.records.word_store import Overtaken, WordStore
 from einthoven_server.records.writer import Writer
-from einthoven_server.requests import answers_errors, json_response, path_id, read_json, render_json
+from einthoven_server.requests import answers_errors, json_response, read_json, render_json
 
 STORE: Final = web.AppKey("record_store", RecordStore)
 WORDS: Final = web.AppKey("record_words", WordStore)
@@ -55,20 +56,17 @@ class AnnotationRequest(msgspec.Struct, forbid_unknown_fields=True):
 async def list_results(request: web.Request, principal: Principal, trail: Trail) -> web.Response:
     """GET /v1/patients/{patient_id}/results?after=ID&limit=N."""
     del principal
-    app, patient_id = request.app, path_id(request, "patient_id", "patient")
+    app, access = request.app, access_of(request)
     after = request.query.get("after")
     place = parse_result(after) if after is not None else None
     if after is not None and place is None:
         raise Malformed("'after' is no result id", "give one as alias-epoch-counter")
     limit = page_limit(request, limits.RESULTS_PAGE_ROWS, limits.RESULTS_PAGE_MAX_ROWS)
-    if not await app[IDENTITIES].has_patient(patient_id):
-        raise NotFound("no such patient", "check the id")
-    trail.patient = patient_id
     trail.about("result")
-    found = await app[STORE].results_of(patient_id, place, limit)
+    found = await app[STORE].results_of(access.patient_id, place, limit)
     following = result_text(found[-1].result) if len(found) == limit else None
     overtaken = await app[WORDS].overtaken_of([stored.result for stored in found])
-    shown = [_document(stored, overtaken.get(stored.result, ())) for stored in found]
+    shown = [_document(access, stored, overtaken.get(stored.result, ())) for stored in found]
     return json_response({"results": shown, "next": following})
 
 
@@ -83,13 +81,9 @@ async def annotate(request: web.Request, principal: Principal, trail: Trail) -> 
     except ProtocolError as error:
         raise Malformed(str(error), "remove what can't be kept") from error
     target = parse_result(request.match_info["result_id"])
-    patient_id = None if target is None else await app[STORE].patient_of(target)
-    device = (
-        None if target is None or patient_id is None else await app[IDENTITIES].device_by_alias(target.device_alias)
-    )
-    if target is None or patient_id is None or device is None:
+    device = None if target is None else await app[IDENTITIES].device_by_alias(target.device_alias)
+    if target is None or device is None:
         raise NotFound("no such result", "check the id")
-    trail.patient = patient_id
     trail.about("result", result_text(target))
     change = Annotate(
         device=device,
@@ -102,12 +96,12 @@ async def annotate(request: web.Request, principal: Principal, trail: Trail) -> 
     )
     row = await app[WRITER].annotate(change)
     trail.written = True
-    return json_response(_annotation(row))
+    return json_response(_annotation(access_of(request), row))
 
 
-def _document(stored: StoredResult, overtaken: Sequence[Overtaken]) -> dict[str, object]:
+def _document(access: Access, stored: StoredResult, overtaken: Sequence[Overtaken]) -> dict[str, object]:
     row = stored.row
-    return {
+    document = {
         "id": result_text(stored.result),
         "device_alias": stored.result.device_alias,
         "epoch": stored.result.epoch,
@@ -126,29 +120,32 @@ def _document(stored: StoredResult, overtaken: Sequence[Overtaken]) -> dict[str,
         "front_end_version": row.front_end_version,
         "risk_assessment_id": str(stored.risk_id),
         "observation_id": str(stored.observation_id),
-        "annotations": [_annotation(annotation) for annotation in stored.annotations],
-        "superseded": [_superseded(write) for write in overtaken],
+        "annotations": [_annotation(access, annotation) for annotation in stored.annotations],
+        "superseded": [_superseded(access, write) for write in overtaken],
     }
+    return access.shown(Resource.RESULT, document)
 
 
-def _superseded(write: Overtaken) -> dict[str, object]:
+def _superseded(access: Access, write: Overtaken) -> dict[str, object]:
     row = write.row
-    return {
+    document = {
         "author": row.author,
         "field": Field(row.field).name.lower() if row.field in tuple(Field) else str(row.field),
         "value": row.value,
         "written_at_ms": hlc.hlc_ms(row.hlc),
         "concurrent": write.concurrent,
     }
+    return access.shown(Resource.SUPERSEDED, document)
 
 
-def _annotation(row: AnnotationRow) -> dict[str, object]:
-    return {
+def _annotation(access: Access, row: AnnotationRow) -> dict[str, object]:
+    document = {
         "target": result_text(row.target),
         "author": row.author,
         "rhythm": row.rhythm.value,
         "comment": row.comment.value,
     }
+    return access.shown(Resource.ANNOTATION, document)
 
 
 def make_application(
@@ -177,6 +174,10 @@ def make_application(
         clock: Wall time.
     """
 
+    async def of_result(request: web.Request) -> str | None:
+        target = parse_result(request.match_info["result_id"])
+        return None if target is None else await store.patient_of(target)
+
     async def run_writer(app: web.Application) -> AsyncIterator[None]:
         async with app[WRITER].running(), housekeeping.running():
             yield
@@ -190,11 +191,17 @@ def make_application(
     app.cleanup_ctx.append(run_writer)
     app.add_routes(
         [
-            web.get("/patients/{patient_id}/results", guard.principal(Operation.LIST_RESULTS, list_results)),
-            web.put("/results/{result_id}/annotation", guard.principal(Operation.ANNOTATE_RESULT, annotate)),
+            web.get(
+                "/patients/{patient_id}/results",
+                guard.principal(Operation.LIST_RESULTS, list_results, about=PATIENT_IN_PATH),
+            ),
+            web.put(
+                "/results/{result_id}/annotation",
+                guard.principal(Operation.ANNOTATE_RESULT, annotate, about=Locator(of_result, "no such result")),
+            ),
         ]
     )
-    add_notes(app, words=words, identities=identities, keys=keys, writer=writer, guard=guard, clock=clock)
+    add_notes(app, words=words, keys=keys, writer=writer, guard=guard, clock=clock)
     add_documents(
         app, words=words, identities=identities, keys=keys, writer=writer, signer=signer, guard=guard, clock=clock
     )

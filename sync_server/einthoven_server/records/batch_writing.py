@@ -6,7 +6,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias
 
 from einthoven_protocol.limits import SUM_BYTES
@@ -22,7 +22,7 @@ from einthoven_server.records.change_store import (
     Written,
 )
 from einthoven_server.records.columns import columns_of
-from einthoven_server.records.result_copy import RESULT_COLUMNS, copied_results
+from einthoven_server.records.result_insert import INSERT_RESULTS, result_inserts
 
 _Execute: TypeAlias = Callable[[str, Sequence[Sequence[object]], int], Awaitable[None]]
 
@@ -87,11 +87,8 @@ async def _remove(execute: _Execute, written: Written) -> None:
 
 
 async def _insert_results(connection: Connection, scope: Scope, new: Sequence[NewResults]) -> None:
-    async def parts() -> AsyncIterator[bytes]:
-        for part in copied_results(scope, new):
-            yield part
-
-    await connection.copy_to_table("result_row", source=parts(), columns=RESULT_COLUMNS, format="binary")
+    for insert in result_inserts(new):
+        await connection.execute(INSERT_RESULTS, *scope, *insert)
 
 
 def _ahead(written: Written) -> list[tuple[int, int, int]]:

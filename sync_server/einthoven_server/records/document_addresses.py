@@ -22,10 +22,11 @@ from einthoven_server import limits
 from einthoven_server.audit.trail import Trail
 from einthoven_server.certificates import DocumentSigner
 from einthoven_server.clock import Clock
-from einthoven_server.errors import Conflict, NotFound
+from einthoven_server.errors import Conflict
+from einthoven_server.identity.access import PATIENT_IN_PATH, Access, access_of
 from einthoven_server.identity.callers import Principal
 from einthoven_server.identity.guard import Guard
-from einthoven_server.identity.permissions import Operation
+from einthoven_server.identity.permissions import Operation, Resource
 from einthoven_server.identity.store import IdentityStore
 from einthoven_server.patient_keys import PatientKeys
 from einthoven_server.records.changes import PutDocument
@@ -33,7 +34,7 @@ from einthoven_server.records.commits import WHOLE_TENANT
 from einthoven_server.records.documents import check_document, document_name
 from einthoven_server.records.word_store import WordStore
 from einthoven_server.records.writer import Writer
-from einthoven_server.requests import JSON_TYPE, json_response, path_id, read_body
+from einthoven_server.requests import JSON_TYPE, json_response, read_body
 
 WORDS: Final = web.AppKey("document_words", WordStore)
 IDENTITIES: Final = web.AppKey("document_identities", IdentityStore)
@@ -45,10 +46,10 @@ CLOCK: Final = web.AppKey("document_clock", Clock)
 
 async def list_documents(request: web.Request, principal: Principal, trail: Trail) -> web.Response:
     """GET /v1/documents, or /v1/patients/{patient_id}/documents."""
-    del principal
-    trail.patient = patient_id = await _whose(request)
-    found = await request.app[WORDS].documents_of(patient_id)
-    return json_response({"documents": [_shown(document) for document in found]})
+    del principal, trail
+    access = access_of(request)
+    found = await request.app[WORDS].documents_of(access.patient_id or WHOLE_TENANT)
+    return json_response({"documents": [_shown(access, document) for document in found]})
 
 
 async def put_document(request: web.Request, principal: Principal, trail: Trail) -> web.Response:
@@ -57,7 +58,8 @@ async def put_document(request: web.Request, principal: Principal, trail: Trail)
     name = document_name(request.match_info["kind"], request.match_info["name"])
     body = await read_body(request, MAX_DOCUMENT_BYTES, JSON_TYPE)
     check_document(body)
-    trail.patient = patient_id = await _whose(request)
+    access = access_of(request)
+    patient_id = access.patient_id or WHOLE_TENANT
     for _ in range(limits.DOCUMENT_PUT_ATTEMPTS_MAX):
         try:
             document = await _put(request.app, patient_id, name, body, trail)
@@ -65,7 +67,7 @@ async def put_document(request: web.Request, principal: Principal, trail: Trail)
             if refused.code != "version_conflict":
                 raise
         else:
-            return json_response(_shown(document))
+            return json_response(_shown(access, document))
     raise Conflict("somebody else puts this document, too", "look at it, then try again", code="version_conflict")
 
 
@@ -90,23 +92,15 @@ async def _put(app: web.Application, patient_id: str, name: str, body: bytes, tr
     return document
 
 
-async def _whose(request: web.Request) -> str:
-    if "patient_id" not in request.match_info:
-        return WHOLE_TENANT
-    patient_id = path_id(request, "patient_id", "patient")
-    if not await request.app[IDENTITIES].has_patient(patient_id):
-        raise NotFound("no such patient", "check the id")
-    return patient_id
-
-
-def _shown(document: Document) -> dict[str, object]:
-    return {
+def _shown(access: Access, document: Document) -> dict[str, object]:
+    shown = {
         "name": document.name,
         "version": document.version,
         "issued_at_ms": document.issued_at_ms,
         "body": msgspec.Raw(document.body),
         "signature": base64.b64encode(document.signature).decode("ascii"),
     }
+    return access.shown(Resource.DOCUMENT, shown)
 
 
 def add_documents(
@@ -138,8 +132,16 @@ def add_documents(
     app[WRITER] = writer
     app[SIGNER] = signer
     app[CLOCK] = clock
-    listed = guard.principal(Operation.LIST_DOCUMENTS, list_documents)
-    put = guard.principal(Operation.PUT_DOCUMENT, put_document)
-    for prefix in ("", "/patients/{patient_id}"):
+    for prefix, about, listing, putting in (
+        ("", None, Operation.LIST_DOCUMENTS, Operation.PUT_DOCUMENT),
+        (
+            "/patients/{patient_id}",
+            PATIENT_IN_PATH,
+            Operation.LIST_PATIENT_DOCUMENTS,
+            Operation.PUT_PATIENT_DOCUMENT,
+        ),
+    ):
+        listed = guard.principal(listing, list_documents, about=about)
         app.router.add_get(prefix + "/documents", listed, allow_head=False)
+        put = guard.principal(putting, put_document, about=about)
         app.router.add_put(prefix + "/documents/{kind}/{name}", put)

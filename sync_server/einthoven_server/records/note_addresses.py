@@ -27,19 +27,18 @@ from einthoven_server import limits
 from einthoven_server.audit.trail import Trail
 from einthoven_server.clock import Clock
 from einthoven_server.errors import Forbidden, Malformed, NotFound
+from einthoven_server.identity.access import PATIENT_IN_PATH, Access, access_of
 from einthoven_server.identity.callers import Principal
 from einthoven_server.identity.guard import Guard
-from einthoven_server.identity.permissions import Operation
-from einthoven_server.identity.store import IdentityStore
+from einthoven_server.identity.permissions import Operation, Resource
 from einthoven_server.patient_keys import PatientKeys
 from einthoven_server.records.changes import Delete, WriteNote
 from einthoven_server.records.paging import page_limit
 from einthoven_server.records.word_store import WordStore
 from einthoven_server.records.writer import Writer
-from einthoven_server.requests import json_response, path_id, read_json
+from einthoven_server.requests import json_response, read_json
 
 WORDS: Final = web.AppKey("note_words", WordStore)
-IDENTITIES: Final = web.AppKey("note_identities", IdentityStore)
 KEYS: Final = web.AppKey("note_keys", PatientKeys)
 WRITER: Final = web.AppKey("note_writer", Writer)
 CLOCK: Final = web.AppKey("note_clock", Clock)
@@ -56,16 +55,16 @@ class NoteRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 async def list_notes(request: web.Request, principal: Principal, trail: Trail) -> web.Response:
     """GET /v1/patients/{patient_id}/notes?after=ID&limit=N."""
-    del principal
+    del principal, trail
     app, after = request.app, request.query.get("after")
     place = None if after is None else parse_note(after)
     if after is not None and place is None:
         raise Malformed("'after' is no note id", "give one as alias-epoch-counter")
     limit = page_limit(request, limits.NOTES_PAGE_ROWS, limits.NOTES_PAGE_MAX_ROWS)
-    trail.patient = patient_id = await _patient(request)
-    found = await app[WORDS].notes_of(patient_id, place, limit)
+    access = access_of(request)
+    found = await app[WORDS].notes_of(access.patient_id, place, limit)
     following = note_text(found[-1]) if len(found) == limit else None
-    return json_response({"notes": [_document(row) for row in found], "next": following})
+    return json_response({"notes": [_document(access, row) for row in found], "next": following})
 
 
 async def add_note(request: web.Request, principal: Principal, trail: Trail) -> web.Response:
@@ -80,7 +79,8 @@ async def add_note(request: web.Request, principal: Principal, trail: Trail) -> 
         raise Malformed(str(error), "remove what can't be kept") from error
     if at_ms > now_ms + limits.RESULT_AHEAD_MAX_MS:
         raise Malformed("'at_ms' lies more than a day ahead", "give ms since 1970, UTC")
-    trail.patient = patient_id = await _patient(request)
+    access = access_of(request)
+    patient_id = access.patient_id
     change = WriteNote(
         patient_id=patient_id,
         patient_key=await app[KEYS].get(patient_id),
@@ -92,18 +92,17 @@ async def add_note(request: web.Request, principal: Principal, trail: Trail) -> 
     )
     row = await app[WRITER].note(change)
     trail.written = True
-    return json_response(_document(row), 201)
+    return json_response(_document(access, row), 201)
 
 
 async def delete_note(request: web.Request, principal: Principal, trail: Trail) -> web.Response:
     """DELETE /v1/patients/{patient_id}/notes/{note_id}."""
     app = request.app
     note = parse_note(request.match_info["note_id"])
-    patient_id = await _patient(request)
+    patient_id = access_of(request).patient_id
     held = None if note is None else await app[WORDS].note(patient_id, note)
     if held is None:
         raise NotFound("no such note", "check the id")
-    trail.patient = patient_id
     trail.about("note", note_text(held))
     if held.author != principal.principal_id:
         raise Forbidden("this note was written by somebody else", "ask its author")
@@ -134,28 +133,21 @@ def parse_note(text: str) -> ResultId | None:
     return ResultId(alias, epoch, counter) if fits else None
 
 
-async def _patient(request: web.Request) -> str:
-    patient_id = path_id(request, "patient_id", "patient")
-    if not await request.app[IDENTITIES].has_patient(patient_id):
-        raise NotFound("no such patient", "check the id")
-    return patient_id
-
-
-def _document(row: NoteRow) -> dict[str, object]:
-    return {
+def _document(access: Access, row: NoteRow) -> dict[str, object]:
+    document = {
         "id": note_text(row),
         "device_alias": row.device_alias,
         "author": row.author,
         "at_ms": row.at_ms,
         "text": row.text,
     }
+    return access.shown(Resource.NOTE, document)
 
 
 def add_notes(
     app: web.Application,
     *,
     words: WordStore,
-    identities: IdentityStore,
     keys: PatientKeys,
     writer: Writer,
     guard: Guard,
@@ -166,22 +158,20 @@ def add_notes(
     Args:
         app: Where to.
         words: For reading.
-        identities: Patients.
         keys: Patients' data keys.
         writer: For writing.
         guard: Authentication, permission, audit.
         clock: Wall time.
     """
     app[WORDS] = words
-    app[IDENTITIES] = identities
     app[KEYS] = keys
     app[WRITER] = writer
     app[CLOCK] = clock
     path = "/patients/{patient_id}/notes"
     app.add_routes(
         [
-            web.get(path, guard.principal(Operation.LIST_NOTES, list_notes), allow_head=False),
-            web.post(path, guard.principal(Operation.ADD_NOTE, add_note)),
-            web.delete(path + "/{note_id}", guard.principal(Operation.DELETE_NOTE, delete_note)),
+            web.get(path, guard.principal(Operation.LIST_NOTES, list_notes, about=PATIENT_IN_PATH), allow_head=False),
+            web.post(path, guard.principal(Operation.ADD_NOTE, add_note, about=PATIENT_IN_PATH)),
+            web.delete(path + "/{note_id}", guard.principal(Operation.DELETE_NOTE, delete_note, about=PATIENT_IN_PATH)),
         ]
     )

@@ -23,7 +23,7 @@ from typing import Final
 
 import asyncpg
 
-from einthoven_server import limits
+from einthoven_server import limits, row_security
 from einthoven_server.database import Connection, Database, Scope
 from einthoven_server.migrations import was_applied
 
@@ -47,6 +47,7 @@ SET LOCAL lock_timeout = {lock_timeout_ms};
 CREATE TABLE {name} (LIKE result_row);
 ALTER TABLE {name} ADD CONSTRAINT {name}_pkey PRIMARY KEY (shard, tenant, device_alias, epoch, counter);
 CREATE INDEX {name}_feed ON {name} (shard, tenant, patient_id, commit_seq);
+{secured}
 ALTER TABLE result_row ATTACH PARTITION {name} FOR VALUES FROM ({first}) TO ({end});
 """
 _LATER = (
@@ -80,7 +81,7 @@ class ResultMonths:
     """Keeps one shard's months.
 
     Args:
-        database: Open and migrated.
+        database: Open and migrated, as the owner of its tables.
         scope: Shard and tenant; a shard's months are all its tenants'.
     """
 
@@ -120,6 +121,7 @@ class ResultMonths:
         name = part_name(month)
         sql = _MAKE.format(
             name=name,
+            secured=row_security.secured(name),
             first=first_sequence(month),
             end=first_sequence(month + 1),
             lock_timeout_ms=limits.RESULT_MONTH_LOCK_TIMEOUT_MS,

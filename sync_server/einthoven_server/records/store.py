@@ -69,6 +69,11 @@ class RecordStore:
         rows = await self._by_id(result)
         return str(rows[0]["patient_id"]) if rows else None
 
+    async def patient_of_resource(self, kind: Kind, resource: UUID) -> str | None:
+        """The patient of the result with this FHIR id, if there is one."""
+        result = result_of(self._scope.tenant, resource, kind)
+        return None if result is None else await self.patient_of(result)
+
     async def by_resource_id(self, kind: Kind, resource: UUID) -> StoredResult | None:
         """The result with this FHIR id, if there is one."""
         result = result_of(self._scope.tenant, resource, kind)

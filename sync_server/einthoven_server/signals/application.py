@@ -29,6 +29,7 @@ from einthoven_protocol.signal_missing import (
 from einthoven_server.audit.trail import Trail
 from einthoven_server.clock import Clock
 from einthoven_server.errors import Malformed, NotFound, PreconditionFailed, TooLarge
+from einthoven_server.identity.access import Locator
 from einthoven_server.identity.callers import Device, Principal
 from einthoven_server.identity.guard import SYNC_TYPE, Body, Guard, SignedHead, SignedRequest, StreamHandler
 from einthoven_server.identity.permissions import Operation
@@ -125,14 +126,16 @@ async def give_up(request: web.Request, head: SignedHead, trail: Trail) -> web.R
     return web.Response(status=HTTPStatus.NO_CONTENT)
 
 
+_NO_SIGNAL: Final = ("no such result, or no signal of it", "check the id, or wait for the device to upload it")
+
+
 async def read_signal(request: web.Request, principal: Principal, trail: Trail) -> web.Response:
     """GET /v1/results/{result_id}/signal."""
     del principal
     result = parse_result(request.match_info["result_id"])
     place = None if result is None else await request.app[CATALOG].place_of(result)
     if place is None:
-        raise NotFound("no such result, or no signal of it", "check the id, or wait for the device to upload it")
-    trail.patient = place.patient_id
+        raise NotFound(*_NO_SIGNAL)
     trail.about("signal", request.match_info["result_id"])
     body = await request.app[RECEIVER].samples(place)
     digest = base64.b64encode(place.digest).decode("ascii")
@@ -200,6 +203,11 @@ def make_application(
     app[CATALOG], app[UPLOADS], app[RECEIVER], app[CLOCK] = catalog, uploads, receiver, clock
     app[BODIES] = BodyReader(uploads, flush_s)
 
+    async def of_signal(request: web.Request) -> str | None:
+        result = parse_result(request.match_info["result_id"])
+        place = None if result is None else await catalog.place_of(result)
+        return None if place is None else place.patient_id
+
     def stream(handler: StreamHandler) -> Handler:
         return guard.device_stream(Operation.UPLOAD_SIGNAL, handler, max_bytes=tus.MAX_SIZE_BYTES)
 
@@ -213,7 +221,10 @@ def make_application(
             web.head(one, stream(stand)),
             web.patch(one, stream(write)),
             web.delete(one, stream(give_up)),
-            web.get("/results/{result_id}/signal", guard.principal(Operation.READ_SIGNAL, read_signal)),
+            web.get(
+                "/results/{result_id}/signal",
+                guard.principal(Operation.READ_SIGNAL, read_signal, about=Locator(of_signal, *_NO_SIGNAL)),
+            ),
         ]
     )
     return app

@@ -1,4 +1,4 @@
-"""Enrolment codes and the table of roles, both pure."""
+"""Enrolment codes, pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from einthoven_server import limits
 from einthoven_server.identity.codes import StoredCode, Try, TryLimit, hash_verifier, judge, new_secret, split
-from einthoven_server.identity.permissions import GRANTABLE, Operation, Role, allowed
 
 VERIFIER = b"v" * 24
 
@@ -77,48 +76,3 @@ def test_a_clock_that_goes_back_refills_nothing() -> None:
 def test_limits_are_what_the_protocol_says() -> None:
     assert limits.ENROLMENT_WRONG_TRIES_MAX == 5
     assert limits.ENROLMENT_CODE_LIFETIME_MS == 15 * 60 * 1000
-
-
-EXPECTED = {
-    Role.NOBODY: {"device.enrol", "token.issue"},
-    Role.DEVICE: {"device.exchange", "device.repair", "device.wake", "signal.upload", "fhir.capability"},
-    Role.PATIENT: {"fhir.capability"},
-    Role.SERVICE: {"fhir.capability"},
-    Role.ADMIN: {
-        "patient.create",
-        "enrolment_code.create",
-        "principal.create",
-        "principal.keys",
-        "principal.revoke",
-        "signing_key.rotate",
-        "device.revoke",
-        "document.put",
-        "documents.list",
-        "fhir.capability",
-        "audit_checkpoint.read",
-        "audit_proof.read",
-    },
-    Role.CLINICIAN: {
-        "results.list",
-        "result.annotate",
-        "signal.read",
-        "notes.list",
-        "note.add",
-        "note.delete",
-        "documents.list",
-        "fhir.capability",
-        "fhir.read",
-        "fhir.search",
-    },
-}
-
-
-@pytest.mark.parametrize("role", Role)
-@pytest.mark.parametrize("operation", Operation)
-def test_every_role_and_operation_is_as_written_down_here(role: Role, operation: Operation) -> None:
-    assert allowed(role, operation) == (operation.value in EXPECTED[role])
-
-
-def test_a_role_that_is_not_in_the_table_may_do_nothing() -> None:
-    assert not any(allowed("owner", operation) for operation in Operation)  # type: ignore[arg-type]
-    assert frozenset(Role) - {Role.DEVICE, Role.NOBODY} == GRANTABLE

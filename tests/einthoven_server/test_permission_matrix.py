@@ -1,0 +1,325 @@
+"""Attack 13: every role x operation x relation x field through HTTP, generated from the table and the server's routes.
+
+A route that is added joins by itself: the guard knows its operation, and its path says what it takes. An operation
+without a route, or a path with a place that this test can't fill, fails.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from tests.einthoven_server.signal_site import SignalDevice, SignalSite
+from tests.einthoven_server.site import Answer, ManualClock, Site
+
+from einthoven_protocol.messages import ResultId
+from einthoven_server import certificates
+from einthoven_server.assembly import Parts, make_application
+from einthoven_server.audit.chain import Event
+from einthoven_server.database import Connection
+from einthoven_server.identity.application import new_token
+from einthoven_server.identity.fields_seen import FIELDS_SEEN
+from einthoven_server.identity.permissions import (
+    CARERS,
+    Concern,
+    Operation,
+    Relation,
+    Resource,
+    Role,
+    concern_of,
+    decide,
+    may_ever,
+)
+from einthoven_server.identity.roles import OWN_PATIENT
+from einthoven_server.records.changes import WriteNote
+from einthoven_server.records.resource_ids import Kind, resource_id
+from einthoven_server.serve import parts_of
+from einthoven_server.signals.signal_store_obstore import open_signal_store
+
+EVENT: Final = Event(0, "-", "test", "", "allowed")
+PRINCIPALS: Final = [role for role in Role if role is not Role.NOBODY]
+RELATIONS: Final = [Relation.SELF, Relation.CARE_TEAM, Relation.BREAK_GLASS, Relation.TENANT]
+SIGNED: Final[Mapping[Operation, Callable[[SignalDevice], Awaitable[Any]]]] = {
+    Operation.EXCHANGE: lambda device: device.post(b"garbage"),
+    Operation.REPAIR: lambda device: device.repair(b"garbage"),
+    Operation.WAKE: lambda device: device.site.send("GET", "/v1/wake", headers=device.sign_wake()),
+    Operation.UPLOAD_SIGNAL: lambda device: device.create(bytes(32), 100),
+}
+"""Operations whose caller signs: a token, whoever's, is nobody there."""
+BODIES: Final[Mapping[Operation, Any]] = {
+    Operation.CREATE_PRINCIPAL: {"role": "clinician"},
+    Operation.BREAK_GLASS: {"reason": "emergency", "text": "found on the floor"},
+    Operation.ANNOTATE_RESULT: {"rhythm": "N", "comment": "seen"},
+    Operation.ADD_NOTE: {"text": "called"},
+    Operation.PUT_DOCUMENT: 1,
+    Operation.PUT_PATIENT_DOCUMENT: 1,
+}
+LISTS: Final[Mapping[str, Resource]] = {
+    "results": Resource.RESULT,
+    "annotations": Resource.ANNOTATION,
+    "superseded": Resource.SUPERSEDED,
+    "notes": Resource.NOTE,
+    "documents": Resource.DOCUMENT,
+    "members": Resource.CARE_TEAM_MEMBER,
+    "accesses": Resource.BREAK_GLASS,
+}
+"""Which resource a list of that name holds."""
+WRITES: Final[Mapping[Operation, Resource]] = {
+    Operation.ANNOTATE_RESULT: Resource.ANNOTATION,
+    Operation.ADD_NOTE: Resource.NOTE,
+    Operation.PUT_DOCUMENT: Resource.DOCUMENT,
+    Operation.PUT_PATIENT_DOCUMENT: Resource.DOCUMENT,
+    Operation.ASSIGN_CARE: Resource.CARE_TEAM_MEMBER,
+    Operation.BREAK_GLASS: Resource.BREAK_GLASS,
+}
+"""What an operation that writes answers with."""
+
+
+@dataclass(frozen=True)
+class Caller:
+    """A principal who was given a relation, in the database itself where no address would."""
+
+    role: Role
+    given: Relation
+    principal_id: str
+    token: str
+
+    @property
+    def relation(self) -> Relation:
+        """What that relation is worth for this role."""
+        if self.role in OWN_PATIENT:
+            return Relation.SELF if self.given is Relation.SELF else Relation.TENANT
+        carer = self.role in CARERS and self.given in (Relation.CARE_TEAM, Relation.BREAK_GLASS)
+        return self.given if carer else Relation.TENANT
+
+
+@dataclass
+class Record:
+    """One patient with everything that can be asked for."""
+
+    site: Site
+    parts: Parts
+    connection: Connection
+    device: SignalDevice
+    spare_device: str
+    spare_member: str
+
+    @property
+    def patient(self) -> str:
+        return self.device.identity.patient_id
+
+    async def caller(self, role: Role, given: Relation) -> Caller:
+        """Make a caller."""
+        belongs = role in OWN_PATIENT
+        patient = self.patient if given is Relation.SELF else await self.site.new_patient()
+        token = new_token()
+        principal_id = await self.parts.identities.create_principal(
+            role, token, self.parts.clock.now_ms(), EVENT, patient if belongs else None
+        )
+        caller = Caller(role, given, principal_id, token)
+        if given is Relation.CARE_TEAM:
+            await self.join(principal_id)
+        if given is Relation.BREAK_GLASS:
+            await self.break_glass(principal_id)
+        return caller
+
+    async def join(self, principal_id: str) -> None:
+        query = "INSERT INTO care_team VALUES (0, $1, $2, $3, 0) ON CONFLICT DO NOTHING"
+        await self.connection.execute(query, self.site.tenant, self.patient, principal_id)
+
+    async def break_glass(self, principal_id: str) -> None:
+        await self.parts.break_glass.open(
+            self.patient, principal_id, "emergency", "x", self.parts.clock.now_ms(), EVENT
+        )
+
+    async def places(self, path: str, caller: Caller) -> str:
+        """A path with its places filled in."""
+        result = ResultId(self.device.alias, 1, 1)
+        kind = Kind.OBSERVATION if "Observation" in path else Kind.RISK
+        filled = {
+            "patient_id": self.patient,
+            "result_id": f"{self.device.alias}-1-1",
+            "device_id": self.spare_device,
+            "principal_id": self.spare_member,
+            "kind": "settings",
+            "name": "theirs" if "patients" in path else "ours",
+            "id": str(resource_id(self.site.tenant, result, kind)),
+            "upload_id": "x",
+        }
+        if "note_id" in path:
+            filled["note_id"] = await self.note(caller.principal_id)
+        return re.sub(r"\{(\w+)\}", lambda found: filled[found[1]], path)
+
+    async def note(self, author: str) -> str:
+        """A note that its author may delete."""
+        key, now_ms = await self.parts.keys.get(self.patient), self.parts.clock.now_ms()
+        row = await self.parts.writer.note(WriteNote(self.patient, key, author, now_ms, "x", EVENT, now_ms))
+        return f"{row.device_alias}-{row.epoch}-{row.counter}"
+
+    async def ask(self, operation: Operation, method: str, path: str, caller: Caller) -> Answer:
+        """Ask as somebody, and put back what that changed of the callers' relations."""
+        if operation is Operation.REMOVE_CARE:
+            await self.join(self.spare_member)
+        filled = await self.places(path, caller)
+        if concern_of(operation) is Concern.PATIENTS:
+            filled += f"?subject=Patient/{self.patient}"
+        answer = await self.site.send(method, filled, token=caller.token, json=BODIES.get(operation))
+        if operation is Operation.BREAK_GLASS and answer.status == 201:
+            access_id = answer.json["access_id"]
+            await self.connection.execute("DELETE FROM break_glass WHERE access_id = $1", access_id)
+        return answer
+
+
+@pytest.fixture
+async def parts(data_folder: Path, database_url: str, clock: ManualClock, site: Site) -> AsyncIterator[Parts]:
+    async with parts_of(data_folder, database_url, clock, site.tenant) as parts, parts.writer.running():
+        yield parts
+
+
+@pytest.fixture
+async def record(site: Site, parts: Parts, connection: Connection) -> Record:
+    scope = parts.identities._scope
+    shared: dict[str, Any] = {name: getattr(site, name) for name in Site.__dataclass_fields__}
+    signals = SignalSite(**shared, database=parts.database, scope=scope, identities=parts.identities, audit=parts.audit)
+    device = await signals.new_signal_device()
+    patient = device.identity.patient_id
+    run = await device.with_signals(2)
+    path, parcel = await device.begin(run)
+    assert (await device.patch(path, 0, parcel)).status == 204
+    member, token = await site.new_principal("clinician")
+    record = Record(site, parts, connection, device, "", member)
+    record.spare_device = (await site.new_device(patient)).identity.device_id
+    await record.note(member)
+    for text in ("first", "second"):  # the first one is overtaken
+        await site.send("PUT", f"/v1/results/{device.alias}-1-1/annotation", token=token, json={"comment": text})
+    for path in ("/v1/documents/settings/ours", f"/v1/patients/{patient}/documents/settings/theirs"):
+        assert (await site.send("PUT", path, token=site.admin, json=1)).status == 200
+    await record.break_glass(member)
+    return record
+
+
+async def routes_of(parts: Parts, data_folder: Path) -> list[tuple[Operation, str, str]]:
+    """Every guarded route of the whole server: operation, method, path."""
+    shown = certificates.ensure(data_folder, "127.0.0.1", dt.datetime.now(dt.UTC))
+    root = make_application(parts, shown, "https://x", signals=await open_signal_store(None, data_folder))
+    return [
+        (parts.guard.operations[route.handler], route.method, route.resource.canonical)
+        for route in root.router.routes()
+        if route.handler in parts.guard.operations and route.resource is not None and route.method != "HEAD"
+    ]
+
+
+def shown_in(operation: Operation, document: Any) -> list[tuple[Resource, set[str]]]:
+    """Every resource in an answer, with its fields."""
+    found: list[tuple[Resource, set[str]]] = []
+    if operation in WRITES:
+        found.append((WRITES[operation], set(document)))
+    kind = document.get("resourceType") if isinstance(document, dict) else None
+    if kind in tuple(Resource):
+        found.append((Resource(kind), set(document)))
+    if kind == "Bundle":
+        for entry in document.get("entry", ()):
+            found += shown_in(operation, entry["resource"])
+    if kind is None and isinstance(document, dict):
+        for name, resource in LISTS.items():
+            for one in document.get(name, ()) if isinstance(document.get(name), list) else ():
+                found.append((resource, set(one)))
+                found += shown_in(Operation.LIST_RESULTS, one)
+    return found
+
+
+async def test_13_every_role_operation_and_relation_is_as_the_table_says(
+    record: Record, parts: Parts, data_folder: Path
+) -> None:
+    routes = await routes_of(parts, data_folder)
+    assert {operation for operation, _, _ in routes} == set(Operation)
+    callers = [await record.caller(role, relation) for role in PRINCIPALS for relation in RELATIONS]
+    deviations, asked, fields = [], 0, 0
+    seen: dict[tuple[Role, Resource], set[str]] = {}
+    for operation, method, path in routes:
+        for caller in callers:
+            if operation in SIGNED or operation is Operation.ENROL:
+                continue
+            answer = await record.ask(operation, method, path, caller)
+            relation = Relation.TENANT if concern_of(operation) is Concern.NO_PATIENT else caller.relation
+            allowed = decide(caller.role, operation, relation).allowed
+            if concern_of(operation) is Concern.PATIENTS and may_ever(caller.role, operation):
+                right = answer.status == 200 and bool(answer.json.get("entry")) == allowed
+            elif allowed:
+                right = answer.status in (200, 201)
+            else:
+                right = answer.status == (404 if may_ever(caller.role, operation) else 403)
+            asked += 1
+            if not right:
+                deviations.append((caller.role, caller.given, operation, path, answer.status, answer.body[:80]))
+            elif allowed and answer.headers["Content-Type"].startswith(("application/json", "application/fhir+json")):
+                for resource, names in shown_in(operation, answer.json):
+                    fields += len(names)
+                    seen.setdefault((caller.role, resource), set()).update(names)
+                    beyond = names - FIELDS_SEEN[caller.role].get(resource, frozenset())
+                    if beyond:
+                        deviations.append((caller.role, caller.given, operation, path, 0, str(beyond).encode()))
+    assert deviations == []
+    assert asked == len(callers) * sum(1 for one, _, _ in routes if one not in SIGNED and one is not Operation.ENROL)
+    print(f"{asked} requests of {len(callers)} callers, {fields} fields, {len(deviations)} deviations")
+    # What the register allows is also shown, or it would be longer than it has to be; FHIR's elements may be optional.
+    for (role, resource), names in seen.items():
+        if resource not in (Resource.RISK_ASSESSMENT, Resource.OBSERVATION):
+            assert names == FIELDS_SEEN[role][resource], (role, resource)
+    assert {resource for role, resource in seen if role is Role.PATIENT} == set(FIELDS_SEEN[Role.PATIENT])
+
+
+async def test_13_without_a_token_nobody_gets_past_any_address_but_enrolment(
+    record: Record, parts: Parts, data_folder: Path
+) -> None:
+    nobody = Caller(Role.NOBODY, Relation.NONE, str(uuid.uuid4()), "")
+    for operation, method, path in await routes_of(parts, data_folder):
+        answer = await record.site.send(method, await record.places(path, nobody), json=BODIES.get(operation))
+        if operation in SIGNED or operation is Operation.ENROL:
+            assert 400 <= answer.status < 500, path
+        else:
+            assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, "Bearer"), path
+
+
+@pytest.mark.parametrize("operation", SIGNED)
+async def test_13_what_devices_sign_takes_a_signature_and_ends_with_the_device(
+    record: Record, parts: Parts, data_folder: Path, operation: Operation
+) -> None:
+    device = record.device
+    assert (await SIGNED[operation](device)).status not in (401, 403)
+    for role in PRINCIPALS:
+        caller = await record.caller(role, Relation.SELF)
+        for found, method, path in await routes_of(parts, data_folder):
+            if found is operation:
+                answer = await record.ask(operation, method, path, caller)
+                assert answer.status >= 400, (role, path)
+                assert answer.error in {"unauthorized", "malformed", "unsupported_media_type", "bad_signature"}, answer
+    await record.site.send("POST", f"/v1/devices/{device.identity.device_id}/revoke", token=record.site.admin)
+    assert (await SIGNED[operation](device)).error == "device_revoked"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["role", "tenant", "patient_id", "principal_id", "author", "model_digest", "expires_at_ms", "outcome", "actor"],
+)
+async def test_18_no_body_assigns_what_is_not_the_callers(
+    record: Record, parts: Parts, data_folder: Path, name: str
+) -> None:
+    tried = 0
+    for operation, method, path in await routes_of(parts, data_folder):
+        body = BODIES.get(operation)
+        allowed = [role for role in PRINCIPALS if may_ever(role, operation)]
+        if not isinstance(body, dict) or name in body:
+            continue
+        caller = await record.caller(allowed[0], Relation.CARE_TEAM)
+        filled = await record.places(path, caller)
+        answer = await record.site.send(method, filled, token=caller.token, json={**body, name: "x"})
+        assert (answer.status, answer.error) == (400, "malformed"), path
+        tried += 1
+    assert tried >= 3
