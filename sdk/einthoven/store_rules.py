@@ -89,8 +89,8 @@ What came with version 1.1 of the protocol (*own* is what has this device's alia
     R16. Tombstones are taken in before all else that came with them. A result goes with all annotations and
         superseded writes on it; an own one stays readable as refused (``REJECTED``, ``DELETED``), if its fate was
         decided. Of an annotation what the server is known to hold goes, with superseded writes of that author, as far
-        as the tombstone's time; registers that are later, or differ from what is known, stay, and stay this device's
-        to send (R6) if they were. A settled or foreign
+        as the tombstone's time, and so does what was never written here; registers that are later stay, and so do those
+        that were written here and differ from what is known: they stay this device's to send (R6). A settled or foreign
         note goes; of an own one the place is kept. Unknown kinds do nothing.
     R17. A response that was asked from elsewhere than where the store stands, and whose cursor is before it, is late:
         of it only the fate of what was pushed counts (and not even what annotations it shows to be known), for what
