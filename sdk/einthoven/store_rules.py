@@ -31,8 +31,8 @@ Applying an exchange (``Store.apply_exchange``), rule by rule:
         acknowledges of the request's epoch waits again with its fate undecided, and so do all results of the other
         epochs, of which it did not speak (it will call those that it has duplicates). Of annotations it is known to
         hold only what this exchange and later ones say. Words of others that it lost stay here, and are not this
-        device's to send back. Every history is new to a store without a cursor: to a fresh one that changes nothing,
-        and one that lost its cursor can't tell which history what it knows is from.
+        device's to send back. A store that lost its cursor can't tell which history an answer is from: one that
+        acknowledges less than a mark is from a new one, and whatever else was lost is found by comparing buckets.
     R7. A result refused as ``CONFLICTS_WITH_STORED`` was written under a counter that had been used before the store
         was turned back. If that epoch is current, the store forks (``COUNTER_REUSED``). The result is given again: it
         leaves its place and gets the next counter of the current epoch. This device's own annotations of it that the
@@ -316,9 +316,22 @@ def dropped_subject(kind: ContentKind, reason: DropReason, count: int) -> str:
     return f"{kind.name.lower()} {reason.name.lower()} {count}"
 
 
-def begins_new_history(stored: Cursor, response: ExchangeResponse) -> bool:
-    """R6; once its cursor is stored, the same history does not begin again."""
-    return stored.shard_epoch < response.cursor.shard_epoch
+def begins_new_history(
+    stored: Cursor, request: ExchangeRequest, response: ExchangeResponse, mark: int, notes_mark: int
+) -> bool:
+    """R6; once its cursor is stored, the same history does not begin again, and the first one heard of is none.
+
+    Args:
+        stored: Where the store stands.
+        request: What was asked.
+        response: What was answered.
+        mark: Of the request's epoch.
+        notes_mark: Of that epoch's notes; 0 for a server that says nothing of notes.
+    """
+    if stored.shard_epoch:
+        return stored.shard_epoch < response.cursor.shard_epoch
+    lost = response.acknowledged < mark or response.notes_acknowledged < notes_mark
+    return request.cursor == stored and lost
 
 
 def refused_verdicts(response: ExchangeResponse) -> Mapping[int, RowVerdict]:
