@@ -86,7 +86,8 @@ def take_over(rows: SqlCipherRows, request: ExchangeRequest, response: ExchangeR
     """
     setting = rows.get("setting", (SYNC_KEY_SETTING,))
     key = checked_sync_key(None if setting is None else setting[1])
-    if rows.get("epoch", (request.epoch,)) is None:
+    asked = rows.get("epoch", (request.epoch,))
+    if asked is None:
         raise unknown_epoch()
     for row in request.annotations:
         annotation_row_bytes(row)
@@ -96,7 +97,8 @@ def take_over(rows: SqlCipherRows, request: ExchangeRequest, response: ExchangeR
     fed_before = feeds(link_line(rows).capabilities) or before.last_exchange_ms is None
     rename_own_deletions(rows, own_alias(rows), request.device_alias)
     buckets = _buckets(rows, before, key, request.device_alias, response)
-    if begins_new_history(before.cursor, response):
+    notes_mark = note_log(rows, request.epoch).acknowledged if feeds(response.capabilities) else 0
+    if begins_new_history(before.cursor, request, response, EpochLine(*asked).acknowledged, notes_mark):
         begin_new_history(rows, request.epoch, response, buckets)
     if request.epoch == before.epoch:
         _fork_if_behind(rows, response, at_ms=at_ms)
@@ -104,13 +106,13 @@ def take_over(rows: SqlCipherRows, request: ExchangeRequest, response: ExchangeR
     _settle_results(rows, request, response, buckets, at_ms=at_ms, whole=whole)
     settle_notes(rows, request, response, buckets, at_ms=at_ms, whole=whole)
     _settle_deletions(rows, request, response, buckets)
-    asked = False
+    owners_asked = False
     if not is_late(before.cursor, request, response):
         words.take_pushed(rows, request, response, buckets)
         feed.hear(rows, response, bodies, buckets)
-        asked = feeds(response.capabilities) and feed.asks_for_owners(response, buckets.keys)
+        owners_asked = feeds(response.capabilities) and feed.asks_for_owners(response, buckets.keys)
     buckets.write()
-    feed.note_said(rows, response, request.device_alias, asked=asked)
+    feed.note_said(rows, response, request.device_alias, asked=owners_asked)
     now = sync_line(rows)
     cursor = next_cursor(
         before.cursor,

@@ -241,6 +241,8 @@ def bury_annotation(rows: SqlCipherRows, key: Key, hlc: int, buckets: Buckets) -
     if before.known is None:
         if deletion is not None and deletion[6] <= hlc:
             rows.delete("deletion", name)
+        if before.local is not None and not before.own:
+            _bury_unknown(rows, key, before, spared(before.local, hlc), buckets)
         return
     known = spared(before.known, hlc)
     waiting = None if before.local is None else news(before.local, before.known)
@@ -256,6 +258,16 @@ def bury_annotation(rows: SqlCipherRows, key: Key, hlc: int, buckets: Buckets) -
     if before.own and lost is not None and now.local is not None:
         now = replace(now, own=True, overtaken=Overtaken(lost, (0, 0)))
     store(rows, key, now, Annotation(), buckets)
+
+
+def _bury_unknown(
+    rows: SqlCipherRows, key: Key, before: Annotation, left: AnnotationRow | None, buckets: Buckets
+) -> None:
+    """What others said, and came down in another history."""
+    if left is None:
+        remove_annotation(rows, key, buckets)
+    else:
+        store(rows, key, before.with_local(left), before, buckets)
 
 
 def forget_known(rows: SqlCipherRows, row: AnnotationRow, buckets: Buckets) -> None:

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from einthoven.result_rows import to_row
-from einthoven.store_memory_books import Books, KeptNote, OwnNote, Place, Replica
+from einthoven.store_memory_books import AnnotationName, Books, KeptNote, OwnNote, Place, Replica
 from einthoven.store_memory_buckets import BucketRow, all_digests, bucket_rows, holds_note, other_digests, shares
 from einthoven.store_memory_words import (
     bury_overtaken,
@@ -168,6 +168,8 @@ def _bury_annotation(books: Books, target: ResultId, author: str, hlc: int) -> N
     if known is None:
         if books.deletion_times.get(deletion, 0) <= hlc:
             books.deletions.pop(deletion, None)
+        if local is not None and name not in books.own:
+            _bury_unknown(books, name, spared(local, hlc))
         return
     kept_known = spared(known, hlc)
     waiting = None if local is None else news(local, known)
@@ -188,6 +190,14 @@ def _bury_annotation(books: Books, target: ResultId, author: str, hlc: int) -> N
     if own and lost is not None and (left := spared(lost.row, hlc)) is not None and name in books.local:
         books.own.add(name)
         books.overtaken[name] = Overtaken(left, (0, 0))
+
+
+def _bury_unknown(books: Books, name: AnnotationName, left: AnnotationRow | None) -> None:
+    """What others said, and came down in another history."""
+    if left is None:
+        forget_annotation(books, name)
+    else:
+        set_local(books, name, left)
 
 
 def _bury_note(books: Books, name: ResultId) -> None:

@@ -210,7 +210,8 @@ def apply(books: Books, request: ExchangeRequest, response: ExchangeResponse, dr
     feed.note_server(books, response)
     late = is_late(books.cursor, request, response)
     whole = may_be_given_again(books.cursor, request, response)
-    if begins_new_history(books.cursor, response):
+    notes_mark = books.notes_acknowledged.get(request.epoch, 0) if feeds(response.capabilities) else 0
+    if begins_new_history(books.cursor, request, response, books.acknowledged[request.epoch], notes_mark):
         _begin_new_history(books, request.epoch, response)
     if request.epoch == books.epoch and _server_is_ahead(books, response):
         books.fork(ForkReason.SERVER_AHEAD, draw, at_ms)

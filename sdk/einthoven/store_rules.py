@@ -31,8 +31,8 @@ Applying an exchange (``Store.apply_exchange``), rule by rule:
         acknowledges of the request's epoch waits again with its fate undecided, and so do all results of the other
         epochs, of which it did not speak (it will call those that it has duplicates). Of annotations it is known to
         hold only what this exchange and later ones say. Words of others that it lost stay here, and are not this
-        device's to send back. Every history is new to a store without a cursor: to a fresh one that changes nothing,
-        and one that lost its cursor can't tell which history what it knows is from.
+        device's to send back. A store that lost its cursor can't tell which history an answer is from: one that
+        acknowledges less than a mark is from a new one, and whatever else was lost is found by comparing buckets.
     R7. A result refused as ``CONFLICTS_WITH_STORED`` was written under a counter that had been used before the store
         was turned back. If that epoch is current, the store forks (``COUNTER_REUSED``). The result is given again: it
         leaves its place and gets the next counter of the current epoch. This device's own annotations of it that the
@@ -89,8 +89,8 @@ What came with version 1.1 of the protocol (*own* is what has this device's alia
     R16. Tombstones are taken in before all else that came with them. A result goes with all annotations and
         superseded writes on it; an own one stays readable as refused (``REJECTED``, ``DELETED``), if its fate was
         decided. Of an annotation what the server is known to hold goes, with superseded writes of that author, as far
-        as the tombstone's time; registers that are later, or differ from what is known, stay, and stay this device's
-        to send (R6) if they were. A settled or foreign
+        as the tombstone's time, and so does what was never written here; registers that are later stay, and so do those
+        that were written here and differ from what is known: they stay this device's to send (R6). A settled or foreign
         note goes; of an own one the place is kept. Unknown kinds do nothing.
     R17. A response that was asked from elsewhere than where the store stands, and whose cursor is before it, is late:
         of it only the fate of what was pushed counts (and not even what annotations it shows to be known), for what
@@ -316,9 +316,22 @@ def dropped_subject(kind: ContentKind, reason: DropReason, count: int) -> str:
     return f"{kind.name.lower()} {reason.name.lower()} {count}"
 
 
-def begins_new_history(stored: Cursor, response: ExchangeResponse) -> bool:
-    """R6; once its cursor is stored, the same history does not begin again."""
-    return stored.shard_epoch < response.cursor.shard_epoch
+def begins_new_history(
+    stored: Cursor, request: ExchangeRequest, response: ExchangeResponse, mark: int, notes_mark: int
+) -> bool:
+    """R6; once its cursor is stored, the same history does not begin again, and the first one heard of is none.
+
+    Args:
+        stored: Where the store stands.
+        request: What was asked.
+        response: What was answered.
+        mark: Of the request's epoch.
+        notes_mark: Of that epoch's notes; 0 for a server that says nothing of notes.
+    """
+    if stored.shard_epoch:
+        return stored.shard_epoch < response.cursor.shard_epoch
+    lost = response.acknowledged < mark or response.notes_acknowledged < notes_mark
+    return request.cursor == stored and lost
 
 
 def refused_verdicts(response: ExchangeResponse) -> Mapping[int, RowVerdict]:

@@ -60,7 +60,7 @@ def check_repair_response(request: RepairRequest, response: RepairResponse) -> N
     overlap = request.page > 0 and not request.wanted
     if response.more and len(response.results) + len(other_rows(response)) <= overlap:
         raise _inconsistent("said that there is more, but sent nothing")
-    _check_held(request, response)
+    _check_held(response)
 
 
 def other_rows(response: RepairResponse) -> tuple[OtherRow, ...]:
@@ -195,12 +195,9 @@ def _owner_of(row: OtherRow) -> int:
     return row.device_alias if isinstance(row, NoteRow) else row.target.device_alias
 
 
-def _check_held(request: RepairRequest, response: RepairResponse) -> None:
+def _check_held(response: RepairResponse) -> None:
     if any(later.epoch <= earlier.epoch for earlier, later in pairwise(response.held)):
         raise _inconsistent("named an epoch twice or out of order")
-    must = response.decoded != DECODED and request.kind == BucketKind.RECORDS
-    if must and response.digest.count and not response.held:
-        raise _inconsistent("did not say which results it holds")
 
 
 def _inconsistent(what: str) -> InconsistentExchange:

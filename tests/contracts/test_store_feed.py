@@ -930,3 +930,20 @@ def test_a_store_that_lost_its_place_believes_what_the_server_says_that_it_holds
     assert [row.counter for row in store.pending(limit=9).results] == [2, 3]
     state = answered(store, cursor=Cursor(3, 2), acknowledged=1)
     assert (state.acknowledged, state.waiting) == (1, 2)
+
+
+def test_in_a_new_history_a_tombstone_still_takes_what_others_said(store: Store, make_window: MakeWindow) -> None:
+    filled(store, make_window, 2)
+    answered(store)
+    gone, later = annotation(author="p2"), annotation(2, "p2", hlc=40)
+    mine = annotation()
+    store.annotate(mine)
+    answered(store, annotations=(gone, later))
+    taken = (
+        Tombstone(RowKind.ANNOTATION, ALIAS, 1, counter, author, 20)
+        for counter, author in ((1, "p2"), (2, "p2"), (1, "p1"))
+    )
+
+    answered(store, cursor=Cursor(2, 1), acknowledged=2, tombstones=tuple(taken))
+
+    assert store.annotations() == [mine, later]

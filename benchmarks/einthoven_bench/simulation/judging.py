@@ -3,7 +3,9 @@
 Of all devices that are left, and of the server, once nothing changes any more:
     J1. Nothing waits, and digests are equal, of every bucket; the server's are those of its rows.
     J2. A device shows the results, words, notes and superseded writes of its patient that the server holds, and all of
-        them; beside them only own rows that were refused by name, and what a server lost in a fail-over.
+        them; beside them only own rows that were refused by name, what a server lost in a fail-over, and own results
+        that came down and whose deletion the server forgot before it could say so: by a repair alone the device can't
+        tell them from what the server lost, and keeps what may be the last copy (R24 of the store).
     J3. T1 and T2 of ``truth``: nothing acknowledged is lost, nothing is there twice.
     J4. T3: no words are lost, the losers of conflicts are kept.
     J5. What was deleted is nowhere.
@@ -119,7 +121,8 @@ def _judge_device(world: World, device: Participant, held: Holdings, versions: M
     if old:
         return
     forked = bool(world.truth.forks)
-    yield from _judge_results(device, state, held, forked=forked)
+    kept = world.truth.deleted_targets if any(isinstance(step, h.Collect) for step in world.history.steps) else set()
+    yield from _judge_results(device, state, held, forked=forked, forgotten=kept)
     yield from _judge_annotations(device, state, held, forked=forked)
     yield from _judge_notes(device, state, held, forked=forked)
     shown = set(device.store.superseded())
@@ -132,7 +135,9 @@ def _judge_device(world: World, device: Participant, held: Holdings, versions: M
         yield f"J6: documents are {documents}, not {dict(versions)}"
 
 
-def _judge_results(device: Participant, state: SyncState, held: Holdings, *, forked: bool) -> Iterator[str]:
+def _judge_results(
+    device: Participant, state: SyncState, held: Holdings, *, forked: bool, forgotten: set[ResultId]
+) -> Iterator[str]:
     own = {
         ResultId(device.alias, stored.epoch, stored.result.counter): to_row(stored.result)
         for stored in device.store.results_between(0, _LAST_MS, limit=100_000)
@@ -150,7 +155,8 @@ def _judge_results(device: Participant, state: SyncState, held: Holdings, *, for
         if held.results.get(result) != row and result.counter not in refused and serial_of(row) not in there:
             yield f"J3: own result {result} ({serial_of(row)}) is neither on the server nor refused by name"
     for result, row in came.items():
-        if held.results.get(result) != row and not forked:
+        own_forgotten = result.device_alias == device.alias and result in forgotten
+        if held.results.get(result) != row and not (forked or own_forgotten):
             yield f"J2: result {result} ({serial_of(row)}) is shown, and not on the server"
 
 

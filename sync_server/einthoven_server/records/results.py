@@ -80,14 +80,26 @@ def take_alerts(books: Books, push: Push) -> None:
 
 
 def take_given(books: Books, change: Give) -> tuple[int, ...]:
-    """Store what was lost of what had been acknowledged; a code for each row."""
+    """Store what was lost of what had been acknowledged; a code for each row.
+
+    What a device gives back had been acknowledged to it: a mark that was lost as well (the server failed over to a
+    replica that lagged, and the device lost its cursor, so that it did not learn of it) comes back with the rows.
+    """
     codes = []
     for result, pushed in change.rows:
         code = _judge_given(books, change.device, result, pushed)
         if code is VerdictCode.ACCEPTED:
             books.take_results(change.device, result.epoch, PushedRows.of((pushed,)))
+            _move_mark(books, result)
         codes.append(int(code))
     return tuple(codes)
+
+
+def _move_mark(books: Books, result: ResultId) -> None:
+    run = (result.device_alias, result.epoch)
+    if result.counter > books.held.marks.get(run, 0):
+        books.held.marks[run] = result.counter
+        books.written.marks[run] = (result.counter, books.held.note_marks.get(run, 0))
 
 
 def _judge(books: Books, result: ResultId, pushed: PushedRow, acknowledged: int) -> tuple[VerdictCode, int]:
@@ -113,10 +125,9 @@ def _judge_given(books: Books, device: Device, result: ResultId, pushed: PushedR
     held, stored = books.held, books.stored_share(result)
     if stored is not None:
         return VerdictCode.DUPLICATE if stored == pushed.share else VerdictCode.REJECTED
-    known = result.counter <= held.marks.get((result.device_alias, result.epoch), 0)
     own = result.device_alias == device.alias
     barred = result in held.quarantined or _tombstone(result) in held.tombstones
-    if not own or not known or barred or pushed.fault is not RejectReason.NONE:
+    if not own or barred or pushed.fault is not RejectReason.NONE:
         return VerdictCode.REJECTED
     return VerdictCode.ACCEPTED
 
