@@ -23,6 +23,7 @@ from einthoven_server.identity.guard import Guard
 from einthoven_server.identity.store import IdentityStore
 from einthoven_server.identity.tenancy import Tenancy
 from einthoven_server.key_service import KeyService
+from einthoven_server.key_services.probe import KeyServiceProbe
 from einthoven_server.memory_in_flight import Budget, lends
 from einthoven_server.patient_keys import PatientKeys
 from einthoven_server.records.application import make_application as make_records
@@ -65,6 +66,7 @@ class Parts:
         clock: Wall time.
         uploads: Signals under way.
         signals: Lists of stored signals.
+        key_service: Whether it works.
     """
 
     database: Database
@@ -82,6 +84,7 @@ class Parts:
     clock: Clock
     uploads: UploadStore
     signals: SignalCatalog
+    key_service: KeyServiceProbe
 
 
 def make_parts(database: Database, tenancy: Tenancy, key_service: KeyService, clock: Clock) -> Parts:
@@ -108,6 +111,7 @@ def make_parts(database: Database, tenancy: Tenancy, key_service: KeyService, cl
         clock=clock,
         uploads=uploads,
         signals=SignalCatalog(database, scope, audit, uploads),
+        key_service=KeyServiceProbe(key_service),
     )
 
 
@@ -137,6 +141,7 @@ def make_application(
     async def readyz(request: web.Request) -> web.Response:
         del request
         await parts.database.ping()
+        await parts.key_service.check()
         return json_response({"status": "ready"}, HTTPStatus.OK)
 
     root = web.Application(

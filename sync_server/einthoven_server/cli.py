@@ -31,6 +31,13 @@ Data = Annotated[Path, typer.Option("--data", help="Folder for keys and the embe
 DatabaseUrl = Annotated[
     str | None, typer.Option("--database-url", help="A PostgreSQL URL, instead of the embedded one.")
 ]
+KeyServiceUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--key-service",
+        help="What wraps keys: aws-kms://, gcp-kms://, azure-key-vault://, vault-transit://; a file in DATA if not given.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else there.")]
 
 
@@ -49,6 +56,7 @@ def serve_all(  # each is an option of the command line, by name
             "--signals", help="Where raw signals lie: s3://, gs://, az:// or file://; a folder in DATA if not given."
         ),
     ] = None,
+    key_service: KeyServiceUrl = None,
     as_json: Json = False,
 ) -> None:
     """Run all applications in one process until SIGTERM or Ctrl-C."""
@@ -62,13 +70,15 @@ def serve_all(  # each is an option of the command line, by name
             errors.print(f"[bold]einthoven-server[/bold] at {ready.url}", highlight=False)
             errors.print(f"authority {ready.ca_file}, admin token in {data / 'admin-token'}", highlight=False)
 
-    serve(Settings(data, host, port, database_url, ready_file, signals), on_ready)
+    serve(Settings(data, host, port, database_url, ready_file, signals, key_service), on_ready)
 
 
 @audit_app.command("verify")
-def audit_verify(data: Data, database_url: DatabaseUrl = None, as_json: Json = False) -> None:
+def audit_verify(
+    data: Data, database_url: DatabaseUrl = None, key_service: KeyServiceUrl = None, as_json: Json = False
+) -> None:
     """Check that no audit entry was altered, removed or moved; the server must not be running on DATA."""
-    entries = audit_entries(data, database_url)
+    entries = audit_entries(data, database_url, key_service)
     if as_json:
         typer.echo(msgspec.json.encode({"entries": entries, "intact": True}).decode())
     else:

@@ -29,6 +29,7 @@
         ├── TooMany                 429, carries ``retry_after_s``
         ├── ChecksumMismatch        460 (tus)
         └── Busy                    503, carries ``retry_after_s``
+            └── KeyServiceUnavailable  the key service does not answer, or refuses us
 
 Invariants:
     1. A message is one line, says what was wrong and what to do, and holds neither PHI nor a key.
@@ -36,6 +37,9 @@ Invariants:
 """
 
 from __future__ import annotations
+
+
+_KEY_SERVICE_RETRY_AFTER_S = 5
 
 
 class ServerError(Exception):
@@ -240,3 +244,12 @@ class Busy(_ComeBack):
 
     status = 503
     code = "busy"
+
+
+class KeyServiceUnavailable(Busy):
+    """The key service does not answer, refuses our credentials, or answers what it should not."""
+
+    code = "key_service_unavailable"
+
+    def __init__(self, problem: str, remedy: str = "see the server's log and the key service's") -> None:
+        super().__init__(problem, remedy, _KEY_SERVICE_RETRY_AFTER_S)

@@ -34,11 +34,11 @@ from einthoven_server.certificates import Certificates
 from einthoven_server.clock import Clock, SystemClock
 from einthoven_server.connections import Connection, IdleConnections
 from einthoven_server.database import connected
-from einthoven_server.errors import AddressUnavailable
+from einthoven_server.errors import AddressUnavailable, KeyServiceUnavailable, KeyUnavailable
 from einthoven_server.identity.application import new_token
 from einthoven_server.identity.permissions import Role
 from einthoven_server.identity.tenancy import ensure_tenancy
-from einthoven_server.key_service_file import FileKeyService
+from einthoven_server.key_services.choosing import key_service_of
 from einthoven_server.migrations import migrate
 from einthoven_server.private_files import held, make_data_folder, read_or_make, write_atomically
 from einthoven_server.requests import AccessLog
@@ -70,6 +70,7 @@ class Settings:
         database_url: A PostgreSQL URL; the embedded one where ``None``.
         ready_file: Written when ready, removed when stopped.
         signals: URL of where raw signals lie; a folder in ``data`` where ``None``.
+        key_service: URL of the key service; the key file in ``data`` where ``None``.
     """
 
     data: Path
@@ -78,6 +79,7 @@ class Settings:
     database_url: str | None = None
     ready_file: Path | None = None
     signals: str | None = None
+    key_service: str | None = None
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -124,16 +126,20 @@ def opened(data: Path, database_url: str | None) -> Iterator[str]:
 
 
 @asynccontextmanager
-async def parts_of(data: Path, database_url: str, clock: Clock, tenant: str | None = None) -> AsyncIterator[Parts]:
+async def parts_of(
+    data: Path, database_url: str, clock: Clock, tenant: str | None = None, key_service_url: str | None = None
+) -> AsyncIterator[Parts]:
     """Open, migrate and read what the applications share.
 
     Raises:
         StartError: Database or keys can't be used.
     """
-    key_service = FileKeyService(data / "key-encryption-key")
-    async with connected(database_url) as database:
+    async with key_service_of(key_service_url, data, clock) as key_service, connected(database_url) as database:
         await migrate(database)
-        tenancy = await ensure_tenancy(database, key_service, clock.now_ms(), tenant=tenant)
+        try:
+            tenancy = await ensure_tenancy(database, key_service, clock.now_ms(), tenant=tenant)
+        except KeyServiceUnavailable as error:
+            raise KeyUnavailable(error.problem, error.remedy) from error
         yield make_parts(database, tenancy, key_service, clock)
 
 
@@ -153,7 +159,7 @@ async def serving(
         named = "localhost" if settings.host in _WILDCARDS else settings.host
         shown = certificates.ensure(settings.data, named, now)
         admin_token = _admin_token(settings.data)
-        async with parts_of(settings.data, database_url, clock, tenant) as parts:
+        async with parts_of(settings.data, database_url, clock, tenant, settings.key_service) as parts:
             await _ensure_admin(admin_token, parts)
             idle = IdleConnections()
             signals = await open_signal_store(settings.signals, settings.data)
@@ -274,7 +280,7 @@ def _interrupting() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def audit_entries(data: Path, database_url: str | None) -> int:
+def audit_entries(data: Path, database_url: str | None, key_service_url: str | None = None) -> int:
     """Verify the audit chain of a server that is not running; return the number of entries.
 
     Raises:
@@ -283,7 +289,7 @@ def audit_entries(data: Path, database_url: str | None) -> int:
     """
 
     async def verify(url: str) -> int:
-        async with parts_of(data, url, SystemClock()) as parts:
+        async with parts_of(data, url, SystemClock(), key_service_url=key_service_url) as parts:
             return await parts.audit.verify()
 
     with _interrupting(), opened(data, database_url) as url:

@@ -129,6 +129,8 @@ class PostgresBatch:
                 held.revoked.add(alias)
             if row["shard_epoch"] is not None and alias in wanted.aliases:
                 held.cursors[alias] = Cursor(row["shard_epoch"], row["commit_seq"])
+        for patient_id, version in await self._fetch(statements.KEY_VERSIONS, patients):
+            held.key_versions.setdefault(patient_id, set()).add(version)
         collected = {row[0]: row[1] for row in await self._fetch(statements.HORIZONS, patients)}
         for patient_id in patients:
             held.patients[patient_id] = Patient(tuple(owners[patient_id]), collected.get(patient_id, 0))
