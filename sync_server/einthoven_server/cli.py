@@ -14,6 +14,7 @@ import msgspec
 import typer
 from rich.console import Console
 
+from einthoven_server import rotating
 from einthoven_server.errors import ServerError
 from einthoven_server.serve import Ready, Settings, audit_entries, serve
 
@@ -26,6 +27,8 @@ app = typer.Typer(
 )
 audit_app = typer.Typer(help="The audit log.", no_args_is_help=True)
 app.add_typer(audit_app, name="audit")
+keys_app = typer.Typer(help="Keys at rest; servers may go on serving.", no_args_is_help=True)
+app.add_typer(keys_app, name="keys")
 
 Data = Annotated[Path, typer.Option("--data", help="Folder for keys and the embedded database; made on first start.")]
 DatabaseUrl = Annotated[
@@ -35,7 +38,7 @@ KeyServiceUrl = Annotated[
     str | None,
     typer.Option(
         "--key-service",
-        help="What wraps keys: aws-kms://, gcp-kms://, azure-key-vault://, vault-transit://; a file in DATA if not given.",
+        help="What wraps keys: aws-kms://, gcp-kms://, azure-key-vault://, vault-transit://; else a file in DATA.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else there.")]
@@ -83,6 +86,46 @@ def audit_verify(
         typer.echo(msgspec.json.encode({"entries": entries, "intact": True}).decode())
     else:
         Console().print(f"{entries} audit entries, intact", highlight=False)
+
+
+@keys_app.command("rotate")
+def keys_rotate(
+    data: Data, database_url: DatabaseUrl = None, key_service: KeyServiceUrl = None, as_json: Json = False
+) -> None:
+    """Rotate the key-encryption key and wrap every key anew, from another key service as well."""
+    n_wrapped = rotating.rotate(rotating.Place(data, database_url, key_service))
+    _tell({"wrapped": n_wrapped}, f"{n_wrapped} keys wrapped anew", as_json=as_json)
+
+
+@keys_app.command("rotate-patient")
+def keys_rotate_patient(
+    data: Data,
+    patient: Annotated[str | None, typer.Argument(help="The patient's opaque id.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All patients; one that was cut short is gone on with.")] = False,
+    database_url: DatabaseUrl = None,
+    key_service: KeyServiceUrl = None,
+    signals: Annotated[str | None, typer.Option("--signals", help="As the server has it.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Give a patient a new data key, and seal all of its data anew."""
+    if (patient is None) is not every:
+        raise typer.BadParameter("name a patient, or give --all")
+    n_rotated = rotating.rotate_patients(rotating.Place(data, database_url, key_service, signals), patient)
+    _tell({"patients": n_rotated}, f"{n_rotated} patients have a new key", as_json=as_json)
+
+
+@keys_app.command("forget-former")
+def keys_forget_former(data: Data, database_url: DatabaseUrl = None, as_json: Json = False) -> None:
+    """Remove former versions from the key file; backups of the database from before can't be read any more."""
+    version = rotating.forget_former(rotating.Place(data, database_url))
+    _tell({"version": version}, f"only version {version} is left in the key file", as_json=as_json)
+
+
+def _tell(document: dict[str, int], sentence: str, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(msgspec.json.encode(document).decode())
+    else:
+        Console().print(sentence, highlight=False)
 
 
 def main() -> None:

@@ -169,7 +169,9 @@ class PatientKey:
     def _key_of(self, version: int) -> Key:
         key = self._keys.get(version)
         if key is None:
-            raise EnvelopeRefused("a stored value is under a data key that is gone", "restore the database from a backup")
+            raise EnvelopeRefused(
+                "a stored value is under a data key that is gone", "restore the database from a backup"
+            )
         return key
 
 

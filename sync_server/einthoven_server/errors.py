@@ -38,8 +38,9 @@ Invariants:
 
 from __future__ import annotations
 
+from typing import Final
 
-_KEY_SERVICE_RETRY_AFTER_S = 5
+_KEY_SERVICE_RETRY_AFTER_S: Final = 5
 
 
 class ServerError(Exception):

@@ -5,7 +5,7 @@ It deliberately names no version: whoever wraps puts into the wrapped key what i
 
 Invariants an adapter keeps:
     1. A wrapped key opens only with the context that it was wrapped with; that context leaves no id in the clear.
-    2. After the key-encryption key was rotated, what was wrapped before still opens, and what is wrapped is wrapped anew.
+    2. After the key-encryption key was rotated, what was wrapped before still opens.
     3. What does not open is ``EnvelopeRefused``; a service that can't be asked is ``KeyServiceUnavailable``.
 """
 

@@ -120,7 +120,9 @@ class FileKeyService:
         try:
             status = self._path.stat()
         except OSError as error:
-            raise KeyUnavailable(f"can't read {self._path.name}: {error.strerror}", "restore it from a backup") from error
+            raise KeyUnavailable(
+                f"can't read {self._path.name}: {error.strerror}", "restore it from a backup"
+            ) from error
         seen = (status.st_ino, status.st_mtime_ns, status.st_size, status.st_mode)
         if seen != self._seen:
             keys = _parsed(self._path, read_private(self._path))
@@ -149,15 +151,14 @@ def _parsed(path: Path, content: bytes) -> dict[int, str]:
         for line in filter(None, (line.strip() for line in lines)):
             version, _, digits = line.rpartition(" ")
             number = int(version) if version else _FIRST
-            if number in found or len(bytes.fromhex(digits)) != envelope.KEY_BYTES or len(digits) != _DIGITS:
-                raise ValueError
-            found[number] = digits
+            # What stands twice, or is of another length, is found below.
+            found[number] = "" if number in found or len(bytes.fromhex(digits)) != envelope.KEY_BYTES else digits
     except ValueError as error:
+        raise KeyUnavailable(f"{path.name} is damaged", "restore it from a backup") from error
+    if not found or min(found) < _FIRST or {len(digits) for digits in found.values()} != {_DIGITS}:
         raise KeyUnavailable(
             f"{path.name} is damaged, or does not hold {envelope.KEY_BYTES} bytes", "restore it from a backup"
-        ) from error
-    if not found or min(found) < _FIRST:
-        raise KeyUnavailable(f"{path.name} is damaged", "restore it from a backup")
+        )
     return found
 
 

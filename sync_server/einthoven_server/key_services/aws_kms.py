@@ -1,4 +1,4 @@
-"""``KeyService`` over AWS KMS: Encrypt and Decrypt with an encryption context, requests signed with Signature Version 4.
+"""``KeyService`` over AWS KMS: Encrypt and Decrypt with an encryption context, signed (Signature Version 4).
 
 It deliberately takes credentials from the environment only (``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``,
 ``AWS_SESSION_TOKEN``), read anew for each request, and asks no metadata service for them.

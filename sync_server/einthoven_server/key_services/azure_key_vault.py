@@ -3,12 +3,12 @@
 Key Vault takes no additional data. So what it wraps is a fresh key that is used once, and that one seals the data key,
 bound to the context, here.
 
-It deliberately follows no challenge of an answer to another login, and takes nothing of a key's address but its version.
+It deliberately follows no challenge to another login, and takes nothing of a key's address but its version.
 
 Invariants:
     1. The version that wrapped is kept in the wrapped key, and unwraps it, whatever version is the newest.
-    2. With an RSA key (``RSA-OAEP-256``) whoever has its public half can wrap: who can write the database must not be able
-       to read the vault's keys. A managed HSM's AES key (``alg=A256KW``) has no such half.
+    2. With an RSA key (``RSA-OAEP-256``) whoever has its public half can wrap: who can write the database must not be
+       able to read the vault's keys. A managed HSM's AES key (``alg=A256KW``) has no such half.
 """
 
 from __future__ import annotations

@@ -37,9 +37,7 @@ class BearerTokens:
         elapsed_s: A clock that never goes back, seconds.
     """
 
-    def __init__(
-        self, caller: Caller, path: str, form: Form, elapsed_s: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, caller: Caller, path: str, form: Form, elapsed_s: Callable[[], float] = time.monotonic) -> None:
         self._caller = caller
         self._path = path
         self._form = form

@@ -1,7 +1,7 @@
 """Makes the key service that ``--key-service URL`` names; the key file where nothing is said.
 
-It deliberately keeps a key file that is there as a former service: a server that moved to a cloud's key service still opens
-what the file wrapped, until ``keys rotate`` has wrapped all of it anew.
+It deliberately keeps a key file that is there as a former service: a server that moved to a cloud's key service still
+opens what the file wrapped, until ``keys rotate`` has wrapped all of it anew.
 
 Invariants:
     1. What is wrapped, the chosen service wraps.
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from einthoven_server.clock import Clock, SystemClock
 from einthoven_server.errors import EnvelopeRefused
@@ -27,7 +27,13 @@ from einthoven_server.key_services.http_client import make_session
 from einthoven_server.key_services.vault_transit import VaultKeyService
 from einthoven_server.key_services.wrapped_form import FILE, unpack
 
-_ADAPTERS: Final = {AWS: AwsKeyService, GCP: GcpKeyService, AZURE: AzureKeyService, VAULT: VaultKeyService}
+_Adapter: TypeAlias = type[AwsKeyService | AzureKeyService | GcpKeyService | VaultKeyService]
+_ADAPTERS: Final[Mapping[str, _Adapter]] = {
+    AWS: AwsKeyService,
+    GCP: GcpKeyService,
+    AZURE: AzureKeyService,
+    VAULT: VaultKeyService,
+}
 _FILE_NAME: Final = "key-encryption-key"
 
 
@@ -59,9 +65,7 @@ class SeveralKeyServices:
 
 
 @asynccontextmanager
-async def key_service_of(
-    url: str | None, data: Path, clock: Clock | None = None
-) -> AsyncIterator[SeveralKeyServices]:
+async def key_service_of(url: str | None, data: Path, clock: Clock | None = None) -> AsyncIterator[SeveralKeyServices]:
     """Have the key service while the block runs.
 
     Args:

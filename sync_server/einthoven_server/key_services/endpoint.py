@@ -3,9 +3,9 @@
 It deliberately resolves no name and takes no part of an address from an answer.
 
 Invariants:
-    1. A host is the provider's own by its whole name, or on this machine; ``kms.eu-central-1.amazonaws.com.attacker.com``
-       is neither. Vault is self-hosted: its host is what the operator says.
-    2. No user, password, fragment or unknown option in the URL; no plain HTTP but to this machine, and only if asked for.
+    1. A host is the provider's own by its whole name, or on this machine; what goes on behind it
+       (``amazonaws.com.attacker.com``) is neither. Vault is self-hosted: its host is what the operator says.
+    2. No user, password, fragment or unknown option; no plain HTTP but to this machine, and only if asked for.
     3. A name of a key holds nothing that could leave its place in a path.
 """
 
@@ -25,7 +25,9 @@ VAULT: Final = "vault-transit"
 
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _HOSTS: Final = {
-    AWS: re.compile(r"kms(-fips)?\.[a-z0-9-]{4,32}\.amazonaws\.com(\.cn)?|[a-z0-9-]+\.kms\.[a-z0-9-]{4,32}\.vpce\.amazonaws\.com"),
+    AWS: re.compile(
+        r"kms(-fips)?\.[a-z0-9-]{4,32}\.amazonaws\.com(\.cn)?|[a-z0-9-]+\.kms\.[a-z0-9-]{4,32}\.vpce\.amazonaws\.com"
+    ),
     GCP: re.compile(r"cloudkms\.googleapis\.com"),
     AZURE: re.compile(r"[a-z0-9-]{1,64}\.(vault\.azure\.(net|cn)|vault\.usgovcloudapi\.net|managedhsm\.azure\.net)"),
     VAULT: re.compile(r"[a-z0-9.-]{1,253}|[0-9a-f:]{2,39}"),

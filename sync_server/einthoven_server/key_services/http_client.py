@@ -1,10 +1,10 @@
 """POSTs JSON to one origin and nowhere else.
 
-It deliberately follows no redirect, uses no proxy of the environment, keeps no cookie, and repeats nothing of an answer in
-a message: an error body may quote what was sent.
+It deliberately follows no redirect, uses no proxy of the environment, keeps no cookie, and repeats nothing of an answer
+in a message: an error body may quote what was sent.
 
 Invariants:
-    1. A request goes to the configured origin only, with a path of ours; what an answer says of other places is not read.
+    1. A request goes to the configured origin only, with a path of ours; no answer leads elsewhere.
     2. A try ends after ``KEY_SERVICE_TIMEOUT_S``; 429 and 5xx are tried again with full jitter, so many times at most.
     3. Of an answer, no more than ``KEY_SERVICE_ANSWER_MAX_BYTES`` is read.
 """

@@ -3,7 +3,7 @@
 It deliberately asks seldom: a cloud counts each request. What is wrapped is a key of zeros that nothing uses.
 
 Invariants:
-    1. An answer counts for ``KEY_SERVICE_CHECK_INTERVAL_S``, a failure too; of many who ask at once, one asks the service.
+    1. An answer counts for ``KEY_SERVICE_CHECK_INTERVAL_S``, a failure too; of many who ask, one asks the service.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """``KeyService`` over HashiCorp Vault's Transit engine: encrypt and decrypt with associated data.
 
-It deliberately renews no token: ``VAULT_TOKEN``, or the file that ``VAULT_TOKEN_FILE`` names (as Vault's agent writes it),
-is read anew for each request. ``VAULT_NAMESPACE`` is honoured.
+It deliberately renews no token: ``VAULT_TOKEN``, or the file that ``VAULT_TOKEN_FILE`` names (as Vault's agent writes
+it), is read anew for each request. ``VAULT_NAMESPACE`` is honoured.
 
 Invariants:
     1. The key has to be of a kind that takes associated data (aes256-gcm96, chacha20-poly1305); Vault refuses others.
@@ -86,7 +86,7 @@ class VaultKeyService:
             raise KeyServiceUnavailable("the key service answers what can't be read") from error
 
     async def make_version(self) -> int:
-        """Rotate the key in Vault; its policy has to allow ``update`` on ``keys/NAME/rotate``. The number stays there."""
+        """Rotate the key in Vault, whose policy has to allow ``update`` on ``keys/NAME/rotate``; its number stays there."""
         path = f"/v1/{self._endpoint.mount}/keys/{self._endpoint.key}/rotate"
         answer = await self._caller.post(path, b"{}", _headers)
         if answer.status not in {200, 204}:
@@ -101,16 +101,20 @@ class VaultKeyService:
 
 async def _headers(body: bytes) -> Mapping[str, str]:
     del body
-    try:
-        named = os.environ.get("VAULT_TOKEN_FILE")
-        token = os.environ.get("VAULT_TOKEN", "") if named is None else Path(named).read_text("ascii").strip()
-    except (OSError, ValueError) as error:
-        raise KeyServiceUnavailable("can't read VAULT_TOKEN_FILE", "check its path") from error
+    token = _token()
     namespace = os.environ.get("VAULT_NAMESPACE", "")
     if not _HEADER_VALUE.fullmatch(token) or (namespace and not _HEADER_VALUE.fullmatch(namespace)):
         raise KeyServiceUnavailable("there is no Vault token", "set VAULT_TOKEN or VAULT_TOKEN_FILE")
     headers = {"Content-Type": "application/json", "X-Vault-Token": token, "X-Vault-Request": "true"}
     return headers | ({"X-Vault-Namespace": namespace} if namespace else {})
+
+
+def _token() -> str:
+    named = os.environ.get("VAULT_TOKEN_FILE")
+    try:
+        return os.environ.get("VAULT_TOKEN", "") if named is None else Path(named).read_text("ascii").strip()
+    except (OSError, ValueError) as error:
+        raise KeyServiceUnavailable("can't read VAULT_TOKEN_FILE", "check its path") from error
 
 
 def _does_not_open() -> EnvelopeRefused:

@@ -7,6 +7,7 @@ Invariants:
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from einthoven_server.errors import EnvelopeRefused
@@ -37,17 +38,14 @@ def unpack(octets: bytes) -> Wrapped:
     """
     if octets[:1] in {b"\x01", b"\x02"}:
         return Wrapped(FILE, "", octets)
-    try:
-        if octets[:1] != _FORM:
-            raise ValueError
+    content = b""
+    with suppress(ValueError, IndexError):
         kind_end = 2 + octets[1]
         label_end = kind_end + 1 + octets[kind_end]
         kind, label = octets[2:kind_end].decode("ascii"), octets[kind_end + 1 : label_end].decode("ascii")
         content = octets[label_end:]
-        if not content:
-            raise ValueError
-    except (ValueError, IndexError) as error:
-        raise EnvelopeRefused("a wrapped key is not in a known form", "restore the database from a backup") from error
+    if octets[:1] != _FORM or not content:
+        raise EnvelopeRefused("a wrapped key is not in a known form", "restore the database from a backup")
     return Wrapped(kind, label, content)
 
 
