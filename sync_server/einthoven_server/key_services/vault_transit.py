@@ -86,7 +86,7 @@ class VaultKeyService:
             raise KeyServiceUnavailable("the key service answers what can't be read") from error
 
     async def make_version(self) -> int:
-        """Rotate the key in Vault, whose policy has to allow ``update`` on ``keys/NAME/rotate``; its number stays there."""
+        """Rotate the key in Vault, whose policy has to allow ``update`` on ``keys/NAME/rotate``."""
         path = f"/v1/{self._endpoint.mount}/keys/{self._endpoint.key}/rotate"
         answer = await self._caller.post(path, b"{}", _headers)
         if answer.status not in {200, 204}:

@@ -1,4 +1,6 @@
-"""Where wrapped keys and sealed values lie, and what each is bound to. Pure.
+"""Where wrapped keys and sealed values lie, and what each is bound to.
+
+It deliberately reads and writes nothing.
 
 Who adds a column of either kind adds it here; a test compares this list with the database.
 
