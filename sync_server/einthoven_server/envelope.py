@@ -123,6 +123,11 @@ class PatientKey:
         self._sealing = Key(key)
         self._keys = {number: Key(other) for number, other in (others or {}).items()} | {version: self._sealing}
 
+    @property
+    def versions(self) -> frozenset[int]:
+        """Which versions it opens."""
+        return frozenset(self._keys)
+
     def seal(self, plaintext: bytes, table: str, column: str, row: str) -> bytes:
         """Encrypt a value of one row."""
         place = Place(self.tenant, self.patient, table, column, row, self.version)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from einthoven_server import envelope, limits
 from einthoven_server.database import Connection, Database, Scope
@@ -135,6 +135,20 @@ async def hold_version(connection: Connection, scope: Scope, key: PatientKey) ->
     )
     if held is None:
         raise rotated()
+
+
+def is_stale(key: PatientKey, versions: Mapping[int, bool]) -> bool:
+    """Whether a key was overtaken by a rotation since it was read.
+
+    Args:
+        key: As it was read.
+        versions: Those that are there now, and whether each may have sealed something; none if nothing is known.
+    """
+    if not versions:
+        return False
+    return key.version not in versions or any(
+        seals and version not in key.versions for version, seals in versions.items()
+    )
 
 
 def rotated() -> Busy:

@@ -10,7 +10,7 @@ import sys
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,23 @@ from tests.einthoven_server.site import Device, ManualClock, Site, running_site
 
 from einthoven_protocol.messages import ResultId, Superseded
 from einthoven_server import limits
+from einthoven_server.audit.chain import Event
 from einthoven_server.audit.log import AuditLog
 from einthoven_server.database import Connection, Database, Scope, connected
-from einthoven_server.errors import Busy, DataFolderBusy, EnvelopeRefused, KeyUnavailable, NotFound
+from einthoven_server.errors import (
+    Busy,
+    DataFolderBusy,
+    EnvelopeRefused,
+    KeyServiceUnavailable,
+    KeyUnavailable,
+    NotFound,
+)
 from einthoven_server.identity.tenancy import ensure_tenancy
 from einthoven_server.key_service_file import FileKeyService, file_version
+from einthoven_server.key_services.probe import KeyServiceProbe
 from einthoven_server.patient_keys import PatientKeys, hold_version
 from einthoven_server.records import sealing
+from einthoven_server.records.changes import WriteNote
 from einthoven_server.rotation.patients import PatientRotation
 from einthoven_server.rotation.tables import SEALED, WRAPPED
 from einthoven_server.rotation.wrapping import Rewrapping
@@ -387,7 +397,7 @@ async def test_signals_quarantined_and_overtaken_rows_are_resealed_as_well(
     patient, alias = device.identity.patient_id, device.alias
     keys = PatientKeys(operator.database, operator.file, operator.scope)
     former, store = await keys.get(patient), await open_signal_store(None, keys_folder)
-    lost = Superseded(ResultId(alias, 1, 1), "author/with/slashes", 1, 1 << 40, "N", 0)
+    lost = Superseded(ResultId(alias, 1, 1), "author/with/slashes", 1, 1 << 40, "N")
     quarantined = sealing.seal_result(former, sealing.QUARANTINE, ResultId(alias, 1, 99), b"canonical")
     await connection.execute(
         "INSERT INTO quarantined_row VALUES (0, $1, $2, 1, 99, $3, $4, 1, 1, 0)",
@@ -525,3 +535,33 @@ async def test_attack_33_killed_at_every_step_everything_opens(
     assert len({file_version(one) for one in await operator.rewrapping.stored()}) == 1
     if what == "patient":
         assert await sealed_with(connection, site.tenant, patient) == {versions[0][0]}
+
+
+async def test_the_group_commit_refuses_what_was_sealed_with_a_version_that_is_gone(
+    site: Site, operator: Operator, keys_folder: Path, database_url: str
+) -> None:
+    """A node that heard of nothing: its device is told to send again, and nothing of it is stored."""
+    device, _ = await filled(site)
+    async with parts_of(keys_folder, database_url, site.clock, site.tenant) as parts:
+        known = await parts.identities.device(device.identity.device_id)
+        assert known is not None
+        await operator.patients.rotate([device.identity.patient_id])
+        event = Event(0, "operator", "note", known.patient_id, "allowed")
+        stale = WriteNote(known.patient_id, known.patient_key, "a", 0, "late", event, 0)
+        fresh = await PatientKeys(operator.database, operator.file, operator.scope).get(known.patient_id)
+        # In one batch with others, also of the same patient, who do not suffer for it.
+        changes = [stale, replace(stale, patient_key=fresh), replace(stale, text="again")]
+        async with parts.writer.running():
+            done = await asyncio.gather(*map(parts.writer.note, changes), return_exceptions=True)
+    assert [getattr(one, "code", "written") for one in done] == ["key_rotated", "written", "key_rotated"]
+
+
+async def test_ready_asks_the_key_service(site: Site, keys_folder: Path) -> None:
+    assert (await site.send("GET", "/readyz")).status == 200
+    probe = KeyServiceProbe(FileKeyService(keys_folder / "key-encryption-key"), elapsed_s=lambda: 0.0)
+    await probe.check()
+    broken = FileKeyService(keys_folder / "key-encryption-key")
+    (keys_folder / "key-encryption-key").chmod(0o644)
+    with pytest.raises(KeyServiceUnavailable):
+        await KeyServiceProbe(broken).check()
+    await probe.check()  # its answer still counts

@@ -27,7 +27,7 @@ from einthoven_protocol.messages import (
 )
 from einthoven_server.errors import RequestRefused, Unauthorized
 from einthoven_server.identity.guard import revoked
-from einthoven_server.patient_keys import rotated
+from einthoven_server.patient_keys import is_stale, rotated
 from einthoven_server.records import feed_page
 from einthoven_server.records.books import Books
 from einthoven_server.records.change_store import (
@@ -138,7 +138,7 @@ async def _fresh(batch: ChangeBatch, pushes: Sequence[Push], now_ms: int) -> dic
 def _barred(change: Change, books: Books, fresh: dict[int, bool]) -> RequestRefused | None:
     key = key_of(change)
     # The shard's lock is held: a version that is there now stays until what is sealed with it is committed.
-    if key is not None and key.version not in books.held.key_versions.get(key.patient, (key.version,)):
+    if key is not None and is_stale(key, books.held.key_versions.get(key.patient, {})):
         return rotated()
     if not isinstance(change, Push | Give):
         return None

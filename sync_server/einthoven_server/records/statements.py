@@ -35,7 +35,7 @@ ORDER BY stored.device_alias
 """
 
 KEY_VERSIONS: Final = """
-SELECT patient_id, key_version FROM patient_key WHERE shard = $1 AND tenant = $2 AND patient_id = ANY($3::text[])
+SELECT patient_id, key_version, seals FROM patient_key WHERE shard = $1 AND tenant = $2 AND patient_id = ANY($3::text[])
 """
 
 HORIZONS: Final = """
