@@ -36,6 +36,10 @@ def events(count: int, first: int = 0) -> list[Event]:
     ]
 
 
+def unclaimed(events: list[Event]) -> list[tuple[Event, None]]:
+    return [(event, None) for event in events]
+
+
 class Logged:
     """A log of 600 entries, signed at 300 and 600, and its data folder."""
 
@@ -53,7 +57,7 @@ async def logged(database: Database, tmp_path: Path) -> Logged:
     tenancy = await ensure_tenancy(database, FileKeyService(tmp_path / "kek"), 0, tenant=str(uuid.uuid4()))
     found = Logged(database, tmp_path, AuditLog(database, tenancy.scope, tenancy.audit_key), tenancy.audit_key)
     for half in range(2):
-        await found.log.record_all(events(300, 300 * half))
+        await found.log.record_all(unclaimed(events(300, 300 * half)))
         await found.keeper.make(half)
     return found
 
@@ -123,7 +127,7 @@ async def test_35_an_end_cut_off_with_its_head_is_found_by_the_file(logged: Logg
     # And nothing is signed over it, nor is it once it has grown past what was signed.
     with pytest.raises(AuditTampered, match="not what it was when 600"):
         await logged.keeper.make(9)
-    await logged.log.record_all(events(200, 5_000))
+    await logged.log.record_all(unclaimed(events(200, 5_000)))
     with pytest.raises(AuditTampered, match="not what it was when 600"):
         await logged.keeper.make(9)
     with pytest.raises(AuditTampered, match="entry of 301 to 600 is not the one that a checkpoint"):
@@ -156,7 +160,7 @@ async def test_35_who_has_the_chains_key_as_well_is_found_by_checkpoints(
         "UPDATE audit_head SET seq = 0, mac = $2, tree_size = 0, frontier = '', seal = '' WHERE tenant = $1",
         logged.tenant, bytes(32),
     )  # fmt: skip
-    await logged.log.record_all(changed)
+    await logged.log.record_all(unclaimed(changed))
     assert (await logged.log.verify()).entries == 600
     with pytest.raises(AuditTampered, match="entry of 301 to 600 is not the one"):
         await logged.verify()
@@ -203,7 +207,7 @@ async def test_a_torn_end_of_the_file_hides_no_later_checkpoint(logged: Logged) 
     file = logged.folder / FILE_NAME
     octets = file.read_bytes()
     file.write_bytes(octets[:-30])
-    await logged.log.record_all(events(1, 600))
+    await logged.log.record_all(unclaimed(events(1, 600)))
     note = await logged.keeper.make(3)
     assert file.read_text("utf-8").endswith(note)
     assert [state.size for state in await logged.keeper.known()].count(601) == 2
@@ -238,7 +242,7 @@ async def test_entries_of_before_keep_their_bytes_and_are_put_into_the_tree(
     monkeypatch.setattr(limits, "AUDIT_VERIFY_PAGE_ROWS", 256)
     assert await log.prepare() == 600
     assert await log.prepare() == 0
-    await log.record_all(events(3))
+    await log.record_all(unclaimed(events(3)))
     assert (await log.verify()).entries == 603
     await connection.execute("UPDATE audit_entry SET role = 'admin' WHERE tenant = $1 AND seq = 17", scope.tenant)
     with pytest.raises(AuditTampered, match="entry 17 was altered"):
@@ -271,7 +275,7 @@ async def test_35_devices_hold_the_last_checkpoint(
     kept.write_bytes(document.body)
     async with parts_of(data_folder, database_url, clock, site.tenant) as parts:
         (given,) = [one for one in await parts.checkpoints.known(kept) if one.place.endswith("given")]
-        assert given.size == 3  # patient, code, enrolment
+        assert given.size == 4  # the admin's token, patient, code, enrolment
         await parts.audit.verify([given])
     # Not again within the hour, and after it only if something but this was added.
     assert not await publisher.round(clock.now_ms() + limits.AUDIT_CHECKPOINT_INTERVAL_MS - 1)

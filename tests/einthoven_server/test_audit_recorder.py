@@ -15,6 +15,7 @@ from einthoven_server.database import Connection, Database
 from einthoven_server.errors import Busy, EventRefused
 from einthoven_server.identity.tenancy import ensure_tenancy
 from einthoven_server.key_service_file import FileKeyService
+from einthoven_server.single_use import Claim, claim
 
 
 def event(name: str = "a") -> Event:
@@ -29,13 +30,15 @@ class Gate:
         self.open = asyncio.Event()
         self.down = False
 
-    async def record_all(self, events: Sequence[Event]) -> None:
+    async def record_all(self, requests: Sequence[tuple[Event, Claim | None]]) -> list[bool]:
+        events = [event for event, _ in requests]
         self.batches.append([one.actor for one in events])
         await self.open.wait()
         if self.down:
             raise Busy("down", "later", 2)
         if any(one.actor == "bad" for one in events):
             raise EventRefused("not taken", "later", 2)
+        return [claim is None for _, claim in requests]
 
 
 async def test_what_comes_while_one_is_written_goes_together() -> None:
@@ -96,7 +99,7 @@ async def test_who_goes_away_leaves_the_event_and_others_unharmed() -> None:
 class Broken:
     """A sink with a mistake of ours."""
 
-    async def record_all(self, events: Sequence[Event]) -> None:
+    async def record_all(self, requests: Sequence[tuple[Event, Claim | None]]) -> list[bool]:
         raise RuntimeError("a mistake")
 
 
@@ -121,6 +124,28 @@ async def test_many_at_once_on_postgresql_are_one_chain(
     found = await asyncio.gather(
         *(recorder.record(event("\0" if n == 77 else f"actor-{n}")) for n in range(300)), return_exceptions=True
     )
-    assert [n for n, one in enumerate(found) if one is not None] == [77]
+    assert [n for n, one in enumerate(found) if one is not True] == [77]
     assert (await log.verify()).entries == 299
     assert await connection.fetchval("SELECT pg_current_xact_id()::text::bigint") > before
+
+
+async def test_of_equal_claims_in_one_transaction_the_first_is_fresh(
+    database: Database, connection: Connection, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    tenancy = await ensure_tenancy(
+        database, FileKeyService(tmp_path_factory.mktemp("keys") / "kek"), 0, tenant=str(uuid.uuid4())
+    )
+    log = AuditLog(database, tenancy.scope, tenancy.audit_key)
+    recorder = AuditRecorder(log)
+    one, other = claim("proof", "a", "1", 9), claim("proof", "a", "2", 9)
+
+    wanted = [one, one, None, other, one]
+    found = await asyncio.gather(*(recorder.record(event(f"{n}"), each) for n, each in enumerate(wanted)))
+
+    assert found == [True, False, True, True, False]
+    assert not await recorder.record(event("later"), other)
+    rows = await connection.fetch(
+        "SELECT actor, outcome FROM audit_entry WHERE tenant = $1 ORDER BY seq", tenancy.scope.tenant
+    )
+    assert {row["actor"] for row in rows if row["outcome"] == "replayed"} == {"1", "4", "later"}
+    assert (await log.verify()).entries == 6

@@ -52,21 +52,22 @@ def test_verify_checkpoint_and_report(
         given = ("--data", str(data), "--database-url", url)
 
         status, note, _ = call(capsys, monkeypatch, "checkpoint", *given)
-        assert (status, note.split("\n")[1]) == (0, "5")
+        assert (status, note.split("\n")[1]) == (0, "8")
         kept = tmp_path / "kept"
         kept.write_text(note, encoding="utf-8")
         status, out, _ = call(capsys, monkeypatch, "verify", *given, "--checkpoint", str(kept), "--json")
-        assert (status, json.loads(out)) == (0, {"entries": 5, "intact": True, "checkpoints": 3})
+        assert (status, json.loads(out)) == (0, {"entries": 8, "intact": True, "checkpoints": 3})
 
         status, out, _ = call(capsys, monkeypatch, "report", *given, "--patient", patient, "--json")
         found = json.loads(out)
         assert (status, found["intact"]) == (0, True)
         assert [(one["operation"], one["role"], one["purpose"]) for one in found["accesses"]] == [
             ("patient.create", "admin", "HSYSADMIN"),
+            ("care_team.assign", "admin", "HSYSADMIN"),
             ("results.list", "clinician", "TREAT"),
             ("results.list", "clinician", "TREAT"),
         ]
-        assert (found["actors"][0]["actor"], found["actors"][0]["allowed"]) == (principal, 2)
+        assert {one["actor"]: one["allowed"] for one in found["actors"]}[principal] == 2
         status, out, _ = call(capsys, monkeypatch, "report", *given, "--patient", patient)
         assert status == 0
         assert out.count("results.list") == 2
