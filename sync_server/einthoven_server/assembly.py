@@ -34,6 +34,7 @@ from einthoven_server.identity.tenancy import Tenancy
 from einthoven_server.identity.token_application import make_application as make_tokens
 from einthoven_server.identity.token_application import make_well_known
 from einthoven_server.key_service import KeyService
+from einthoven_server.key_services.probe import KeyServiceProbe
 from einthoven_server.memory_in_flight import Budget, lends
 from einthoven_server.patient_keys import PatientKeys
 from einthoven_server.records.application import make_application as make_records
@@ -84,6 +85,7 @@ class Parts:
         clock: Wall time.
         uploads: Signals under way.
         signals: Lists of stored signals.
+        key_service: Whether it works.
     """
 
     database: Database
@@ -107,6 +109,7 @@ class Parts:
     clock: Clock
     uploads: UploadStore
     signals: SignalCatalog
+    key_service: KeyServiceProbe
 
 
 def make_parts(
@@ -168,6 +171,7 @@ def make_parts(
         clock=clock,
         uploads=uploads,
         signals=SignalCatalog(database, scope, audit, uploads),
+        key_service=KeyServiceProbe(key_service),
     )
 
 
@@ -197,6 +201,7 @@ def make_application(
     async def readyz(request: web.Request) -> web.Response:
         del request
         await parts.database.ping()
+        await parts.key_service.check()
         return json_response({"status": "ready"}, HTTPStatus.OK)
 
     root = web.Application(
