@@ -138,7 +138,3 @@ MAX_URL_CHARACTERS: Final = 200
 MAX_CODE_CHARACTERS: Final = 512
 MAX_ID_CHARACTERS: Final = 64
 """Opaque ids in an enrolment's answer: device, tenant, patient."""
-
-# ---- access tokens ------------------------------------------------------------------------------------------------
-ASSERTION_LIFETIME_S: Final = 60
-"""How long a client assertion is good; a server refuses more than 5 minutes (SMART App Launch 2.2)."""

@@ -18,7 +18,6 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from einthoven_protocol import limits
 from einthoven_protocol.errors import DecodeError
 
 ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -29,6 +28,8 @@ TOKEN_PATH: Final = "/v1/token"  # noqa: S105  # an address
 PROOF_HEADER: Final = "DPoP"
 PROOF_SCHEME: Final = "DPoP"
 ALGORITHM: Final = "EdDSA"
+ASSERTION_LIFETIME_S: Final = 60
+"""How long a client assertion is good; a server refuses more than 5 minutes (SMART App Launch 2.2)."""
 
 _THUMBPRINT_MEMBERS: Final = {"OKP": ("crv", "kty", "x"), "EC": ("crv", "kty", "x", "y"), "RSA": ("e", "kty", "n")}
 """RFC 7638 section 3.2, RFC 8037 section 2; in the order in which they are hashed."""
@@ -100,7 +101,7 @@ def client_assertion(
         "aud": audience,
         "jti": token_id,
         "iat": issued_at_s,
-        "exp": issued_at_s + limits.ASSERTION_LIFETIME_S,
+        "exp": issued_at_s + ASSERTION_LIFETIME_S,
     }
     return _signed(header, claims, sign)
 
