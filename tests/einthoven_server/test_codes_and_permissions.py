@@ -80,7 +80,7 @@ def test_limits_are_what_the_protocol_says() -> None:
 
 
 EXPECTED = {
-    Role.NOBODY: {"device.enrol"},
+    Role.NOBODY: {"device.enrol", "fhir.capability"},
     Role.DEVICE: {"device.exchange", "device.repair", "device.wake", "signal.upload"},
     Role.ADMIN: {
         "patient.create",
@@ -90,6 +90,20 @@ EXPECTED = {
         "document.put",
         "documents.list",
         "fhir.capability",
+        "fhir.patient.read",
+        "fhir.patient.search",
+        "fhir.patient.write",
+        "fhir.transaction",
+    },
+    Role.SERVICE: {
+        "fhir.capability",
+        "fhir.read",
+        "fhir.search",
+        "fhir.patient.read",
+        "fhir.patient.search",
+        "fhir.patient.write",
+        "fhir.transaction",
+        "fhir.export",
     },
     Role.CLINICIAN: {
         "results.list",
@@ -102,6 +116,8 @@ EXPECTED = {
         "fhir.capability",
         "fhir.read",
         "fhir.search",
+        "fhir.patient.read",
+        "fhir.patient.search",
     },
 }
 
@@ -114,4 +130,4 @@ def test_every_role_and_operation_is_as_written_down_here(role: Role, operation:
 
 def test_a_role_that_is_not_in_the_table_may_do_nothing() -> None:
     assert not any(allowed("owner", operation) for operation in Operation)  # type: ignore[arg-type]
-    assert frozenset({Role.ADMIN, Role.CLINICIAN}) == GRANTABLE
+    assert frozenset({Role.ADMIN, Role.CLINICIAN, Role.SERVICE}) == GRANTABLE

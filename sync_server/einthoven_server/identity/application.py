@@ -41,7 +41,7 @@ TRY_LIMIT: Final = web.AppKey("identity_try_limit", TryLimit)
 class PrincipalRequest(msgspec.Struct, forbid_unknown_fields=True):
     """JSON body of POST /v1/principals."""
 
-    role: Literal["admin", "clinician"]
+    role: Literal["admin", "clinician", "service"]
 
 
 def new_token() -> str:

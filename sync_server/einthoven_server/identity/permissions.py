@@ -18,10 +18,11 @@ class Role(StrEnum):
     ADMIN = "admin"
     CLINICIAN = "clinician"
     DEVICE = "device"
+    SERVICE = "service"
     NOBODY = "nobody"
 
 
-GRANTABLE: Final = frozenset({Role.ADMIN, Role.CLINICIAN})
+GRANTABLE: Final = frozenset({Role.ADMIN, Role.CLINICIAN, Role.SERVICE})
 """Roles that a principal with a token may have; a device gets its own by enrolment."""
 
 
@@ -48,11 +49,16 @@ class Operation(StrEnum):
     READ_CAPABILITY = "fhir.capability"
     READ_RESOURCE = "fhir.read"
     SEARCH_RESOURCES = "fhir.search"
+    READ_PATIENT = "fhir.patient.read"
+    SEARCH_PATIENTS = "fhir.patient.search"
+    WRITE_PATIENT = "fhir.patient.write"
+    TRANSACT = "fhir.transaction"
+    EXPORT = "fhir.export"
 
 
 _ALLOWED: Final = MappingProxyType(
     {
-        Role.NOBODY: frozenset({Operation.ENROL}),
+        Role.NOBODY: frozenset({Operation.ENROL, Operation.READ_CAPABILITY}),
         Role.DEVICE: frozenset({Operation.EXCHANGE, Operation.REPAIR, Operation.WAKE, Operation.UPLOAD_SIGNAL}),
         Role.ADMIN: frozenset(
             {
@@ -63,6 +69,23 @@ _ALLOWED: Final = MappingProxyType(
                 Operation.PUT_DOCUMENT,
                 Operation.LIST_DOCUMENTS,
                 Operation.READ_CAPABILITY,
+                Operation.READ_PATIENT,
+                Operation.SEARCH_PATIENTS,
+                Operation.WRITE_PATIENT,
+                Operation.TRANSACT,
+            }
+        ),
+        # What another system of the clinic reads, and whom it brings.
+        Role.SERVICE: frozenset(
+            {
+                Operation.READ_CAPABILITY,
+                Operation.READ_RESOURCE,
+                Operation.SEARCH_RESOURCES,
+                Operation.READ_PATIENT,
+                Operation.SEARCH_PATIENTS,
+                Operation.WRITE_PATIENT,
+                Operation.TRANSACT,
+                Operation.EXPORT,
             }
         ),
         # An admin runs the system and reads no patient's results; a clinician reads them and runs nothing.
@@ -78,6 +101,8 @@ _ALLOWED: Final = MappingProxyType(
                 Operation.READ_CAPABILITY,
                 Operation.READ_RESOURCE,
                 Operation.SEARCH_RESOURCES,
+                Operation.READ_PATIENT,
+                Operation.SEARCH_PATIENTS,
             }
         ),
     }

@@ -33,6 +33,12 @@ SELECT found.* FROM device CROSS JOIN LATERAL (
 WHERE device.shard = $1 AND device.tenant = $2 AND device.patient_id = $3 AND device.device_alias >= $4::int
 ORDER BY found.device_alias, found.epoch, found.counter LIMIT $7
 """
+_NAMED = """
+SELECT stored.device_alias, stored.epoch, stored.counter, stored.patient_id, stored.row_sealed
+FROM unnest($3::int[], $4::int[], $5::int[]) AS asked(alias, epoch, counter)
+JOIN result_row AS stored ON stored.shard = $1 AND stored.tenant = $2 AND stored.device_alias = asked.alias
+    AND stored.epoch = asked.epoch AND stored.counter = asked.counter
+"""
 _START = ResultId(-1, 0, 0)
 
 
@@ -77,6 +83,12 @@ class RecordStore:
         opened = await self._opened(await self._by_id(result))
         return opened[0] if opened else None
 
+    async def named(self, results: Sequence[ResultId]) -> list[StoredResult]:
+        """These results as far as they are held, in the order asked."""
+        rows = await self._database.fetch(_NAMED, *self._scope, *_columns(results))
+        found = {stored.result: stored for stored in await self._opened(rows)}
+        return [found[result] for result in results if result in found]
+
     async def _by_id(self, result: ResultId) -> list[Row]:
         return await self._database.fetch(
             _RESULT + "device_alias = $3 AND epoch = $4 AND counter = $5",
@@ -112,12 +124,14 @@ class RecordStore:
             "JOIN annotation AS stored ON shard = $1 AND tenant = $2 AND stored.device_alias = asked.alias "
             "AND stored.epoch = asked.epoch AND stored.counter = asked.counter ORDER BY author",
             *self._scope,
-            [result.device_alias for result in ids],
-            [result.epoch for result in ids],
-            [result.counter for result in ids],
+            *_columns(ids),
         )
         for row in rows:
             target = ResultId(row["device_alias"], row["epoch"], row["counter"])
             key = await self._keys.get(row["patient_id"])
             found[target].append(open_annotation(key, target, row["author"], row["row_sealed"]))
         return found
+
+
+def _columns(ids: Sequence[ResultId]) -> tuple[list[int], list[int], list[int]]:
+    return [one.device_alias for one in ids], [one.epoch for one in ids], [one.counter for one in ids]
