@@ -18,8 +18,10 @@ from einthoven_protocol.limits import MAX_TIME_MS
 from einthoven_protocol.messages import AnnotationRow, Register, ResultId
 from einthoven_server.errors import RequestRefused
 from einthoven_server.fhir.capability import capability_statement
-from einthoven_server.fhir.mapping import bundle, observation, risk_assessment
+from einthoven_server.fhir.answers import page as page_bytes
+from einthoven_server.fhir.mapping import observation, risk_assessment
 from einthoven_server.fhir.outcome import operation_outcome
+from einthoven_server.fhir.search_parameters import parse_search
 from einthoven_server.records.resource_ids import Kind, parse_result, resource_id, result_text
 from einthoven_server.records.stored_result import StoredResult
 
@@ -105,9 +107,10 @@ def test_every_refusal_is_a_valid_outcome(status: int) -> None:
 
 
 def test_an_empty_search_is_a_valid_bundle() -> None:
-    page = bundle([], base_url="https://x", self_url="https://x/RiskAssessment", next_url=None)
-    Bundle.model_validate(page)
-    assert "entry" not in page
+    asked = parse_search("RiskAssessment", [("patient", "x")], "https://x")
+    octets = page_bytes("https://x", asked, [], total=0, following=None)
+    assert Bundle.model_validate_json(octets).total == 0
+    assert b"entry" not in octets
 
 
 def test_the_capability_statement_is_valid() -> None:
@@ -198,11 +201,14 @@ async def test_a_subject_unknown_or_foreign_has_no_results(site: Site, clinician
         "?subject=Patient/",
         "?subject=Device/1",
         "?subject=Patient/a'b",
-        "?subject=Patient/x&subject=Patient/y",
-        "?subject=Patient/x&_include=RiskAssessment:subject",
+        "?subject=Patient/x,Patient/y",
+        "?subject=Patient/x&_include=RiskAssessment:encounter",
+        "?subject=Patient/x&_include=*",
         "?subject=Patient/x&_revinclude=Observation:subject",
         "?subject=Patient/x&_has:Observation:subject:code=1",
-        "?subject=Patient/x&_sort=-date",
+        "?subject=Patient/x&_sort=-status",
+        "?subject=Patient/x&_sort=subject.name",
+        "?subject=https://elsewhere.example/fhir/R4/Patient/x",
         "?subject:Patient.name=Smith",
         "?subject=Patient/x&_count=0",
         "?subject=Patient/x&_count=-1",
@@ -226,7 +232,8 @@ async def test_an_id_that_is_not_there_is_404(site: Site, device: Device, clinic
 
 
 async def test_no_token_another_role_and_an_unknown_address_get_an_outcome(site: Site, clinician: str) -> None:
-    assert (await get(site, "/metadata", None)).status == 401
+    assert (await get(site, "/metadata", None)).status == 200
+    assert (await get(site, "/Patient/x", None)).status == 401
     assert (await get(site, "/RiskAssessment?subject=Patient/x", site.admin)).status == 403
     assert (await get(site, "/Patient/1", clinician)).status == 404
     answer = await site.send("DELETE", "/fhir/R4/metadata", token=clinician)

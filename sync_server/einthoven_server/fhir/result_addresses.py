@@ -3,7 +3,7 @@
 It deliberately searches one patient at a time: a search over all would have to open all.
 
 Invariants:
-    1. Before anything of a result is shown, ``Sight`` was asked about its patient; it is asked where there is none, too.
+    1. Before anything of a result is shown, ``Sight`` was asked about its patient; also where there is none.
     2. What comes along with a search (``_include``, ``_revinclude``) is of the same patient, and of kinds that the
        caller's role may read.
 """
