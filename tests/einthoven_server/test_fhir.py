@@ -17,8 +17,8 @@ from tests.einthoven_server.site import Answer, Device, Site, result_row
 from einthoven_protocol.limits import MAX_TIME_MS
 from einthoven_protocol.messages import AnnotationRow, Register, ResultId
 from einthoven_server.errors import RequestRefused
-from einthoven_server.fhir.capability import capability_statement
 from einthoven_server.fhir.answers import page as page_bytes
+from einthoven_server.fhir.capability import capability_statement
 from einthoven_server.fhir.mapping import observation, risk_assessment
 from einthoven_server.fhir.outcome import operation_outcome
 from einthoven_server.fhir.search_parameters import parse_search

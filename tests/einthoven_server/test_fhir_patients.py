@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from fhir.resources.R4B.bundle import Bundle
 from fhir.resources.R4B.patient import Patient
 from hypothesis import given
 from hypothesis import strategies as st
 
-from einthoven_server.errors import Malformed, RequestRefused, Unprocessable
+from einthoven_server.errors import Malformed, Unprocessable
 from einthoven_server.fhir.blind_index import blind_hash
 from einthoven_server.fhir.patients import (
     PATIENT_SYSTEM,
@@ -119,10 +121,8 @@ def test_any_json_is_taken_or_refused(body: dict[str, object], right: bool) -> N
         "entry": [{"resource": given_body, "request": {"method": "POST", "url": "Patient"}}],
     }
     for read in (lambda: taken(given_body, patient_id=None), lambda: read_transaction(bundle)):
-        try:
+        with contextlib.suppress(Unprocessable):
             read()
-        except RequestRefused as refused:
-            assert refused.status == 422
 
 
 def test_terms_are_whole_words_without_case_and_accents() -> None:
