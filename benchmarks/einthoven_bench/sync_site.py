@@ -60,6 +60,10 @@ class Site:
         """Make a patient; return the id."""
         return str(self._call("POST", "/v1/patients", {})["patient_id"])
 
+    def clinician(self) -> str:
+        """Make a clinician; return the token."""
+        return str(self._call("POST", "/v1/principals", {"role": "clinician"})["token"])
+
     def code(self, patient_id: str) -> str:
         """Make an enrolment code."""
         return str(self._call("POST", f"/v1/patients/{patient_id}/enrolment-codes", {})["code"])
