@@ -112,15 +112,16 @@ async def test_no_database_is_one_line_without_the_password(url: str) -> None:
 
 
 async def test_the_steps_apply_once_and_in_order(fresh: Database) -> None:
-    assert [step.version for step in steps()] == list(range(1, len(steps()) + 1))
-    assert await migrate(fresh) == len(steps())
-    assert await migrate(fresh) == len(steps())
+    versions = [step.version for step in steps()]
+    assert versions == sorted(set(versions))
+    assert await migrate(fresh) == versions[-1]
+    assert await migrate(fresh) == versions[-1]
 
 
 async def test_two_servers_may_start_at_once(fresh: Database) -> None:
     outcomes = await asyncio.gather(*(migrate(fresh) for _ in range(3)), return_exceptions=True)
-    assert len(steps()) in outcomes
-    assert await migrate(fresh) == len(steps())
+    assert steps()[-1].version in outcomes
+    assert await migrate(fresh) == steps()[-1].version
 
 
 async def test_a_failed_step_leaves_what_was_there(fresh: Database) -> None:
