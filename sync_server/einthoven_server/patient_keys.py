@@ -44,13 +44,14 @@ class PatientKeys:
         self._cached_max = cached_max
         self._cached: OrderedDict[str, PatientKey] = OrderedDict()
 
-    async def make(self, connection: Connection, patient_id: str) -> None:
-        """Make a new patient's key, in the transaction that makes the patient."""
+    async def make(self, connection: Connection, patient_id: str) -> PatientKey:
+        """Make a new patient's key, in the transaction that makes the patient; it is not kept before that holds."""
         key = secrets.token_bytes(envelope.KEY_BYTES)
         wrapped = await self._key_service.wrap(key, self._context(patient_id, FIRST_VERSION))
         await connection.execute(
             "INSERT INTO patient_key VALUES ($1, $2, $3, $4, $5)", *self._scope, patient_id, FIRST_VERSION, wrapped
         )
+        return PatientKey(self._scope.tenant, patient_id, FIRST_VERSION, key)
 
     async def get(self, patient_id: str) -> PatientKey:
         """A patient's current key.

@@ -270,7 +270,7 @@ async def answered(request: web.Request, principal: Principal, trail: Trail) -> 
 
 async def test_a_handler_can_not_forget_whom_it_is_about(site: Site, database: Database, scope: Scope) -> None:
     class Known(Guard):
-        async def _principal(self, request: web.Request) -> Principal:
+        async def _principal(self, request: web.Request, trail: Trail) -> Principal:
             return Principal("p", Role.CLINICIAN)
 
     audit = AuditLog(database, scope, bytes(32))

@@ -57,11 +57,15 @@ class IdentityStore:
         """Make a patient and its data key."""
 
         async def work(connection: Connection) -> None:
-            await connection.execute("INSERT INTO patient VALUES ($1, $2, $3, $4)", *self._scope, patient_id, now_ms)
-            await self._keys.make(connection, patient_id)
+            await self.add_patient(connection, patient_id, now_ms)
             await self._audit.append(connection, [event])
 
         await self._database.transact(work)
+
+    async def add_patient(self, connection: Connection, patient_id: str, now_ms: int) -> PatientKey:
+        """Make a patient and its data key within a transaction, whose audit event is the caller's; return the key."""
+        await connection.execute("INSERT INTO patient VALUES ($1, $2, $3, $4)", *self._scope, patient_id, now_ms)
+        return await self._keys.make(connection, patient_id)
 
     async def has_patient(self, patient_id: str) -> bool:
         """Whether this tenant has that patient."""
