@@ -188,7 +188,7 @@ async def test_a_principal_has_a_role_that_can_be_given(site: Site, body: dict[s
 
 
 async def test_a_patients_principal_is_of_a_patient_who_exists(site: Site) -> None:
-    body = {"role": "patient", "patient_id": str(uuid.uuid4())}
+    body = {"role": "patient", "patient_id": str(uuid.uuid4()), "jwks": Account().public_jwks()}
     answer = await site.send("POST", "/v1/principals", token=site.admin, json=body)
     assert (answer.status, answer.error) == (404, "not_found")
 

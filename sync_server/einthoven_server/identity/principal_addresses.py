@@ -10,7 +10,7 @@ Invariants:
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from aiohttp import web
@@ -39,7 +39,7 @@ class PrincipalRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     role: Literal["admin", "clinician", "patient", "service"]
     jwks: dict[str, Any]
-    patient_id: str | None = None
+    patient_id: Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9-]{1,64}\Z")] | None = None
     bearer: bool = False
     scopes: list[str] = []
 
