@@ -48,7 +48,14 @@ class Ingested:
 
 
 @dataclass(frozen=True, slots=True)
-class _Push:
+class Push:
+    """A device's push, ready to be sent.
+
+    Attributes:
+        identity: Whose.
+        body: The message.
+    """
+
     identity: Identity
     body: bytes
 
@@ -57,19 +64,37 @@ def measure_ingest(
     site: Site, judged: Sequence[WindowResult], devices: int = DEVICES, rows: int = MAX_RESULTS_PER_EXCHANGE
 ) -> Ingested:
     """One full push of every device, a few at a time."""
-    pushes = [_prepared(site, judged, rows, seed) for seed in range(devices)]
-    return asyncio.run(_sent(site, pushes, rows))
+    pushes = [prepared(site, judged, rows, seed) for seed in range(devices)]
+    return asyncio.run(sent(site, pushes, rows))
 
 
-def _prepared(site: Site, judged: Sequence[WindowResult], rows: int, seed: int) -> _Push:
+def prepared(site: Site, judged: Sequence[WindowResult], rows: int, seed: int) -> Push:
+    """Enrol a device and build a push of ``rows`` results.
+
+    Args:
+        site: Where.
+        judged: Verdicts to draw from.
+        rows: How many.
+        seed: Of the drawing.
+    """
     store = MemoryStore()
     identity = site.enrol(store, site.patient())
     store.append_results(drawn_results(judged, rows, seed))
     request = build_request(identity, store.sync_state(), store.pending(limit=rows))
-    return _Push(identity, codec.encode_request(request))
+    return Push(identity, codec.encode_request(request))
 
 
-async def _sent(site: Site, pushes: Sequence[_Push], rows: int) -> Ingested:
+async def sent(site: Site, pushes: Sequence[Push], rows: int) -> Ingested:
+    """Send them, a few at a time.
+
+    Args:
+        site: Where.
+        pushes: What.
+        rows: Results of each.
+
+    Raises:
+        MeasurementFailed: The server does not acknowledge all.
+    """
     waiting = iter(pushes)
     timeout = aiohttp.ClientTimeout(total=CALL_TIMEOUT_S)
     connector = aiohttp.TCPConnector(ssl=site.tls, limit=CONNECTIONS)
@@ -89,7 +114,7 @@ async def _sent(site: Site, pushes: Sequence[_Push], rows: int) -> Ingested:
         return Ingested(rows * len(pushes), len(pushes), time.perf_counter() - began, time.process_time() - cpu_began)
 
 
-def _headers(push: _Push) -> dict[str, str]:
+def _headers(push: Push) -> dict[str, str]:
     digest = http_signature.content_digest(push.body)
     created_s, nonce = int(time.time()), secrets.token_urlsafe(16)
     key_id = push.identity.device_id

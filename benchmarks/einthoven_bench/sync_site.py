@@ -13,7 +13,7 @@ import asyncio
 import json
 import ssl
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import msgspec
 
+from einthoven.account import Account
 from einthoven.account_authorization import Authorization
 from einthoven.enrolling import enroll
 from einthoven.identity import Identity, load_identity, save_identity
@@ -61,6 +62,14 @@ class Site:
     def patient(self) -> str:
         """Make a patient; return the id."""
         return str(self._call("POST", "/v1/patients", {})["patient_id"])
+
+    def clinician(self, patient_ids: Iterable[str]) -> Account:
+        """Make a clinician in these patients' care teams, with a key of their own."""
+        account = Account()
+        made = self._call("POST", "/v1/principals", {"role": "clinician", "jwks": account.public_jwks()})
+        for patient_id in patient_ids:
+            self._call("PUT", f"/v1/patients/{patient_id}/care-team/{made['principal_id']}", {})
+        return account.named(made["principal_id"])
 
     def code(self, patient_id: str) -> str:
         """Make an enrolment code."""

@@ -20,7 +20,9 @@ from einthoven_server.audit.recorder import AuditRecorder
 from einthoven_server.certificates import Certificates
 from einthoven_server.clock import Clock
 from einthoven_server.database import Database
+from einthoven_server.fhir.application import FhirParts
 from einthoven_server.fhir.application import make_application as make_fhir
+from einthoven_server.fhir.application import make_parts as make_fhir_parts
 from einthoven_server.identity.application import make_application as make_identity
 from einthoven_server.identity.break_glass import BreakGlass
 from einthoven_server.identity.care_teams import CareTeams
@@ -53,6 +55,7 @@ from einthoven_server.signals.catalog import SignalCatalog
 from einthoven_server.signals.receiving import SignalReceiver
 from einthoven_server.signals.signal_store import SignalStore
 from einthoven_server.signals.uploads import UploadStore
+from einthoven_server.signals.waveforms import StoredWaveforms
 from einthoven_server.sync.application import make_application as make_sync
 from einthoven_server.sync.service import SyncService
 from einthoven_server.sync.wake import WakePoll, WakeRegistry
@@ -86,6 +89,7 @@ class Parts:
         uploads: Signals under way.
         signals: Lists of stored signals.
         key_service: Whether it works.
+        fhir: What the FHIR side works on.
     """
 
     database: Database
@@ -110,6 +114,7 @@ class Parts:
     uploads: UploadStore
     signals: SignalCatalog
     key_service: KeyServiceProbe
+    fhir: FhirParts
 
 
 def make_parts(
@@ -172,6 +177,7 @@ def make_parts(
         uploads=uploads,
         signals=SignalCatalog(database, scope, audit, uploads),
         key_service=KeyServiceProbe(key_service),
+        fhir=make_fhir_parts(database, scope, key_service=key_service, keys=keys, identities=identities, audit=audit),
     )
 
 
@@ -265,17 +271,24 @@ def make_application(
         capabilities=Capability.SIGNALS,
     )
     mount(root, "/v1", devices)
+    receiver = SignalReceiver(parts.signals, parts.uploads, signals, parts.keys)
     mount(
         root,
         "/v1",
         make_signals(
-            catalog=parts.signals,
-            uploads=parts.uploads,
-            receiver=SignalReceiver(parts.signals, parts.uploads, signals, parts.keys),
-            guard=parts.guard,
-            clock=parts.clock,
+            catalog=parts.signals, uploads=parts.uploads, receiver=receiver, guard=parts.guard, clock=parts.clock
         ),
     )
-    base_url = f"{public_url}/fhir/R4"
-    root.add_subapp("/fhir/R4", make_fhir(store=parts.records, guard=parts.guard, base_url=base_url))
+    root.add_subapp(
+        "/fhir/R4",
+        make_fhir(
+            parts=parts.fhir,
+            store=parts.records,
+            guard=parts.guard,
+            clock=parts.clock,
+            public_url=public_url,
+            base_url=f"{public_url}/fhir/R4",
+            waveforms=StoredWaveforms(parts.signals, receiver),
+        ),
+    )
     return root

@@ -71,10 +71,17 @@ class Database:
         Raises:
             Busy: The database can't be reached, or was contended for too long; nothing was changed as far as is known.
         """
+
+        async def in_transaction(connection: Connection) -> T:
+            async with connection.transaction(**(_SNAPSHOT if snapshot else {})):
+                return await work(connection)
+
+        return await self._retried(in_transaction)
+
+    async def _retried(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         for attempt in range(limits.TRANSACTION_ATTEMPTS_MAX):
             try:
-                acquired = self._pool.acquire(timeout=limits.DATABASE_COMMAND_TIMEOUT_S)
-                async with acquired as connection, connection.transaction(**(_SNAPSHOT if snapshot else {})):
+                async with self._pool.acquire(timeout=limits.DATABASE_COMMAND_TIMEOUT_S) as connection:
                     return await work(connection)
             except _RETRIED:
                 ceiling_ms = limits.TRANSACTION_BACKOFF_MS * 2**attempt
@@ -92,7 +99,7 @@ class Database:
         await self.fetch("SELECT 1")
 
     async def fetch(self, query: str, *arguments: object) -> list[Row]:
-        """Rows of one statement.
+        """Rows of one statement, which is a transaction by itself: no round trip is spent on beginning and ending one.
 
         Raises:
             Busy: The database can't be reached.
@@ -101,7 +108,7 @@ class Database:
         async def work(connection: Connection) -> list[Row]:
             return list(await connection.fetch(query, *arguments))
 
-        return await self.transact(work)
+        return await self._retried(work)
 
     async def fetchrow(self, query: str, *arguments: object) -> Row | None:
         """The first row of one statement, if any.

@@ -16,16 +16,19 @@
     ├── EnvelopeRefused             a ciphertext that does not belong where it lies, or another key
     └── RequestRefused              an answer other than 2xx; ``status`` and ``code`` are what the client sees
         ├── Malformed               400
+        │   └── ParameterRefused    400, names the search parameter
         ├── Unauthorized            401
         │   └── ClockSkew           401, carries the server's time
         ├── Forbidden               403
         │   └── CodeRefused         403, an enrolment code that is unknown, expired or used
         ├── NotFound                404, the same for "not there" and "not yours"
+        ├── NotAcceptable           406
         ├── Conflict                409
         ├── Gone                    410
         ├── PreconditionFailed      412
         ├── TooLarge                413
         ├── UnsupportedMedia        415
+        ├── Unprocessable           422, names the element
         ├── Locked                  423
         ├── TooMany                 429, carries ``retry_after_s``
         ├── ChecksumMismatch        460 (tus)
@@ -132,6 +135,22 @@ class Malformed(RequestRefused):
     code = "malformed"
 
 
+class ParameterRefused(Malformed):
+    """A search parameter that is unknown, not taken here, or has a value that is none.
+
+    Args:
+        parameter: Its name.
+        problem: What is wrong with it.
+        remedy: What to do about it.
+    """
+
+    code = "search_parameter"
+
+    def __init__(self, parameter: str, problem: str, remedy: str) -> None:
+        super().__init__(f"'{parameter}' {problem}", remedy)
+        self.location = f"http.{parameter}"
+
+
 class Unauthorized(RequestRefused):
     """Nobody the server knows."""
 
@@ -175,6 +194,13 @@ class NotFound(RequestRefused):
     code = "not_found"
 
 
+class NotAcceptable(RequestRefused):
+    """No form that the client takes is given here."""
+
+    status = 406
+    code = "not_acceptable"
+
+
 class Conflict(RequestRefused):
     """Does not fit what the server already holds."""
 
@@ -208,6 +234,23 @@ class UnsupportedMedia(RequestRefused):
 
     status = 415
     code = "unsupported_media_type"
+
+
+class Unprocessable(RequestRefused):
+    """A resource with an element that is not taken, or not as it is.
+
+    Args:
+        location: Which element, as a path; never its value.
+        problem: What is wrong with it.
+        remedy: What to do about it.
+    """
+
+    status = 422
+    code = "unprocessable"
+
+    def __init__(self, location: str, problem: str, remedy: str) -> None:
+        super().__init__(f"'{location}' {problem}", remedy)
+        self.location = location
 
 
 class Locked(RequestRefused):

@@ -243,3 +243,37 @@ ROTATION_GRACE_S: Final = 60.0
 """How long what a process knew of a patient's keys may still be in use: an upload may wait for the place of signals."""
 KEY_FILE_FORGET_AFTER_S: Final = 600.0
 """A former version of the key file may be in use for so long after a new one was made."""
+
+# ---- FHIR ---------------------------------------------------------------------------------------------------------
+FHIR_QUERY_MAX_BYTES: Final = 16 * 1024
+"""A query that comes as a form."""
+FHIR_PARAMETERS_MAX: Final = 24
+"""Search parameters of one request."""
+FHIR_ALTERNATIVES_MAX: Final = 32
+"""Values between commas."""
+FHIR_VALUE_MAX_CHARS: Final = 256
+"""Of one value."""
+FHIR_PAGE_ROWS: Final = 100
+FHIR_PAGE_MAX_ROWS: Final = 1_000
+FHIR_ECG_PAGE_MAX_ROWS: Final = 20
+"""ECGs on a page: each is up to 120,000 numbers in decimal."""
+FHIR_ECG_SCANNED_MAX_ROWS: Final = 5_000
+"""Results looked at for a page of ECGs; the next link goes on behind them."""
+FHIR_BUNDLE_MAX_BYTES: Final = 1024 * 1024
+FHIR_BUNDLE_MAX_ENTRIES: Final = 200
+"""Of one transaction: it holds its locks until all of them are done."""
+FHIR_CANDIDATES_MAX: Final = 200
+"""Patients that a search by a blind index may open; beyond it has to name more."""
+FHIR_TEXT_MAX_CHARS: Final = 256
+"""One text of a patient's demographics."""
+FHIR_REPEATS_MAX: Final = 8
+"""Identifiers, names, telephone numbers of one patient, and given names of one name."""
+RESULT_INDEXES_MAX_BYTES: Final = 64 * 1024 * 1024
+"""Of what is known, per process, about where and when patients' results lie; 26 B a result."""
+RESULT_INDEX_READ_ROWS: Final = 20_000
+"""Results that are opened by one statement to bring an index up to date."""
+EXPORTS_OF_ONE_MAX: Final = 4
+"""Exports of one service that are under way."""
+EXPORT_LIFETIME_MS: Final = 24 * 3600 * 1000
+EXPORT_READ_ROWS: Final = 1_000
+"""Results of a patient that are opened at a time."""

@@ -16,6 +16,7 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from einthoven_server import envelope, limits
 from einthoven_server.database import Connection, Database, Scope
@@ -28,6 +29,18 @@ _VERSIONS = (
     "SELECT key_version, wrapped, seals FROM patient_key WHERE shard = $1 AND tenant = $2 AND patient_id = $3 "
     "ORDER BY key_version"
 )
+
+
+class MadeKey(NamedTuple):
+    """A new patient's key before it is kept.
+
+    Attributes:
+        key: As it seals.
+        wrapped: As it is kept.
+    """
+
+    key: PatientKey
+    wrapped: bytes
 
 
 class PatientKeys:
@@ -58,19 +71,24 @@ class PatientKeys:
         self._generation = -1
         self._checked_at_s: float | None = None
 
-    async def prepare(self, patient_id: str) -> bytes:
+    async def prepare(self, patient_id: str) -> MadeKey:
         """Make a new patient's key, wrapped; outside of any transaction, for the key service may be far away.
 
         Raises:
             KeyServiceUnavailable: No answer.
         """
         key = secrets.token_bytes(envelope.KEY_BYTES)
-        return await self._key_service.wrap(key, key_context(self._scope, patient_id, FIRST_VERSION))
+        wrapped = await self._key_service.wrap(key, key_context(self._scope, patient_id, FIRST_VERSION))
+        return MadeKey(PatientKey(self._scope.tenant, patient_id, FIRST_VERSION, key), wrapped)
 
-    async def insert(self, connection: Connection, patient_id: str, wrapped: bytes) -> None:
+    async def insert(self, connection: Connection, made: MadeKey) -> None:
         """Keep a key that was prepared, in the transaction that makes the patient."""
         await connection.execute(
-            "INSERT INTO patient_key VALUES ($1, $2, $3, $4, $5)", *self._scope, patient_id, FIRST_VERSION, wrapped
+            "INSERT INTO patient_key VALUES ($1, $2, $3, $4, $5)",
+            *self._scope,
+            made.key.patient,
+            made.key.version,
+            made.wrapped,
         )
 
     async def get(self, patient_id: str) -> PatientKey:

@@ -116,10 +116,14 @@ class Site:
     async def new_patient(self) -> str:
         answer = await self.send("POST", "/v1/patients", token=self.admin)
         assert answer.status == 201, answer.body
-        self.patients.append(answer.json["patient_id"])
+        return await self.adopt(answer.json["patient_id"])
+
+    async def adopt(self, patient: str) -> str:
+        """Give a patient, however it was made, the site's carers."""
+        self.patients.append(patient)
         for carer in self.carers:
-            await self.join(self.patients[-1], carer)
-        return self.patients[-1]
+            await self.join(patient, carer)
+        return patient
 
     async def join(self, patient: str, carer: str) -> None:
         """Make a principal a member of the patient's care team."""

@@ -18,7 +18,7 @@ from einthoven.account import Account
 from einthoven_protocol.oauth import base64url
 from einthoven_server.database import Connection
 
-METADATA = "/fhir/R4/metadata"
+DOCUMENTS = "/v1/documents"
 
 
 class Caller(NamedTuple):
@@ -64,7 +64,7 @@ def _octets(part: str) -> bytes:
 
 async def used(site: Site, caller: Caller, token: str) -> Answer:
     """Use a token as its holder would."""
-    return await use(site, "GET", METADATA, token, proof(site, caller.key, "GET", METADATA, token))
+    return await use(site, "GET", DOCUMENTS, token, proof(site, caller.key, "GET", DOCUMENTS, token))
 
 
 async def test_a_token_with_its_proof_is_good(site: Site, caller: Caller) -> None:
@@ -101,7 +101,7 @@ async def test_attack_1_alg_none_and_hs256_under_the_public_key(site: Site, call
         answer = await use(
             site,
             "GET",
-            METADATA,
+            DOCUMENTS,
             caller.token,
             signed({"typ": "dpop+jwt", "alg": alg, "jwk": public_jwk(caller.key)}, {"jti": "x" * 16}, key),
         )
@@ -143,8 +143,8 @@ async def test_attack_3_an_address_of_keys_is_never_asked(site: Site, caller: Ca
                 proof(site, key, "POST", "/v1/token"),
             )
             assert (answer.status, answer.error) == (401, "invalid_client")
-            dpop = proof(site, caller.key, "GET", METADATA, caller.token, header=more)
-            assert (await use(site, "GET", METADATA, caller.token, dpop)).status == 401
+            dpop = proof(site, caller.key, "GET", DOCUMENTS, caller.token, header=more)
+            assert (await use(site, "GET", DOCUMENTS, caller.token, dpop)).status == 401
         await asyncio.sleep(0.2)
     assert asked == 0
 
@@ -159,8 +159,8 @@ async def test_attack_4_what_must_be_understood_and_is_not(site: Site, caller: C
         proof(site, caller.key, "POST", "/v1/token"),
     )
     assert (answer.status, answer.error) == (401, "invalid_client")
-    dpop = proof(site, caller.key, "GET", METADATA, caller.token, header=more)
-    assert (await use(site, "GET", METADATA, caller.token, dpop)).error == "invalid_dpop_proof"
+    dpop = proof(site, caller.key, "GET", DOCUMENTS, caller.token, header=more)
+    assert (await use(site, "GET", DOCUMENTS, caller.token, dpop)).error == "invalid_dpop_proof"
     header, claims = parts(caller.token)
     assert (await used(site, caller, signed(header | more, claims, caller.key))).status == 401
 
@@ -206,8 +206,8 @@ async def test_attack_6_another_algorithm_than_the_keys(site: Site, caller: Call
             site, assertion(site, client_id, key, alg, "k"), proof(site, caller.key, "POST", "/v1/token")
         )
         assert (answer.status, answer.error) == (401, "invalid_client"), alg
-    dpop = proof(site, caller.key, "GET", METADATA, caller.token, header={"alg": "ES256"})
-    assert (await use(site, "GET", METADATA, caller.token, dpop)).error == "invalid_dpop_proof"
+    dpop = proof(site, caller.key, "GET", DOCUMENTS, caller.token, header={"alg": "ES256"})
+    assert (await use(site, "GET", DOCUMENTS, caller.token, dpop)).error == "invalid_dpop_proof"
     header, claims = parts(caller.token)
     assert (await used(site, caller, signed(header | {"alg": "ES256"}, claims, curve))).status == 401
 
@@ -221,8 +221,8 @@ async def test_attack_7_an_encrypted_token_that_asks_for_much_work(site: Site, c
     for _ in range(5):
         began = time.perf_counter()
         for answer in (
-            await use(site, "GET", METADATA, jwe, dpop),
-            await use(site, "GET", METADATA, caller.token, jwe),
+            await use(site, "GET", DOCUMENTS, jwe, dpop),
+            await use(site, "GET", DOCUMENTS, caller.token, jwe),
             await ask(site, jwe, dpop),
         ):
             assert answer.status == 401
@@ -254,8 +254,8 @@ async def test_attack_8_a_replay_a_hundred_at_once_succeeds_once(
         asked = assertion(site, caller.client_id, caller.key, "EdDSA", "k")
         answers = await over(lambda n: ask(nodes[n % 2], asked, proof(site, caller.key, "POST", "/v1/token")))
         assert sorted(answer.status for answer in answers) == [200] + [401] * 99
-        dpop = proof(site, caller.key, "GET", METADATA, caller.token)
-        answers = await over(lambda n: use(nodes[n % 2], "GET", METADATA, caller.token, dpop))
+        dpop = proof(site, caller.key, "GET", DOCUMENTS, caller.token)
+        answers = await over(lambda n: use(nodes[n % 2], "GET", DOCUMENTS, caller.token, dpop))
         assert sorted(answer.status for answer in answers) == [200] + [401] * 99
         assert {answer.error for answer in answers if answer.status != 200} == {"replayed"}
         admin = Account(site.admin.client_id, site.admin._key)
@@ -321,7 +321,7 @@ async def test_attack_9_what_this_server_signed_for_another_use_or_address(
         assert (await used(site, caller, signed(header, claims | more, key))).status == 401, more
     assert (await used(site, caller, signed(header | {"typ": "JWT"}, claims, key))).status == 401
     unbound = {name: value for name, value in claims.items() if name != "cnf"}
-    assert (await use(site, "GET", METADATA, signed(header, unbound, key), None)).status == 401
+    assert (await use(site, "GET", DOCUMENTS, signed(header, unbound, key), None)).status == 401
 
 
 async def test_attack_10_a_stolen_token_without_its_key(site: Site, caller: Caller) -> None:
@@ -329,21 +329,21 @@ async def test_attack_10_a_stolen_token_without_its_key(site: Site, caller: Call
     token = caller.token
     for dpop in (
         None,
-        proof(site, thief, "GET", METADATA, token),
-        proof(site, thief, "GET", METADATA, token, header={"jwk": public_jwk(caller.key)}),
-        proof(site, caller.key, "POST", METADATA, token),
-        proof(site, caller.key, "GET", "/v1/documents", token),
-        proof(site, caller.key, "GET", METADATA, token, htu="https://elsewhere.example" + METADATA),
-        proof(site, caller.key, "GET", METADATA, token + "x"),
-        proof(site, caller.key, "GET", METADATA),
-        proof(site, caller.key, "GET", METADATA, token, iat=site.clock.now_ms() // 1000 - 62),
-        proof(site, caller.key, "GET", METADATA, token, iat=site.clock.now_ms() // 1000 + 62),
-        proof(site, caller.key, "GET", METADATA, token, header={"typ": "JWT"}),
-        proof(site, caller.key, "GET", METADATA, token, jti=""),
+        proof(site, thief, "GET", DOCUMENTS, token),
+        proof(site, thief, "GET", DOCUMENTS, token, header={"jwk": public_jwk(caller.key)}),
+        proof(site, caller.key, "POST", DOCUMENTS, token),
+        proof(site, caller.key, "GET", "/v1/audit/checkpoint", token),
+        proof(site, caller.key, "GET", DOCUMENTS, token, htu="https://elsewhere.example" + DOCUMENTS),
+        proof(site, caller.key, "GET", DOCUMENTS, token + "x"),
+        proof(site, caller.key, "GET", DOCUMENTS),
+        proof(site, caller.key, "GET", DOCUMENTS, token, iat=site.clock.now_ms() // 1000 - 62),
+        proof(site, caller.key, "GET", DOCUMENTS, token, iat=site.clock.now_ms() // 1000 + 62),
+        proof(site, caller.key, "GET", DOCUMENTS, token, header={"typ": "JWT"}),
+        proof(site, caller.key, "GET", DOCUMENTS, token, jti=""),
     ):
-        assert (await use(site, "GET", METADATA, token, dpop)).status == 401
-    bearer = {"Authorization": f"Bearer {token}", "DPoP": proof(site, caller.key, "GET", METADATA, token)}
-    assert (await site.send("GET", METADATA, headers=bearer)).status == 401
+        assert (await use(site, "GET", DOCUMENTS, token, dpop)).status == 401
+    bearer = {"Authorization": f"Bearer {token}", "DPoP": proof(site, caller.key, "GET", DOCUMENTS, token)}
+    assert (await site.send("GET", DOCUMENTS, headers=bearer)).status == 401
     assert (await used(site, caller, token)).status == 200
 
 
@@ -352,15 +352,15 @@ async def test_attack_11_a_revoked_principal_is_refused_within_a_second(
 ) -> None:
     async with running_site(data_folder, database_url, site.clock, site.tenant, public_url=site.url) as other:
         for node in (site, other):
-            dpop = proof(site, caller.key, "GET", METADATA, caller.token)
-            assert (await use(node, "GET", METADATA, caller.token, dpop)).status == 200
+            dpop = proof(site, caller.key, "GET", DOCUMENTS, caller.token)
+            assert (await use(node, "GET", DOCUMENTS, caller.token, dpop)).status == 200
         path = f"/v1/principals/{caller.client_id}/revoke"
         first = await site.send("POST", path, token=site.admin)
         assert first.status == 200
         began = time.monotonic()
         for node in (site, other):
-            dpop = proof(site, caller.key, "GET", METADATA, caller.token)
-            assert (await use(node, "GET", METADATA, caller.token, dpop)).status == 401
+            dpop = proof(site, caller.key, "GET", DOCUMENTS, caller.token)
+            assert (await use(node, "GET", DOCUMENTS, caller.token, dpop)).status == 401
         assert time.monotonic() - began < 1.0
     answer = await ask(
         site,
@@ -384,9 +384,10 @@ async def test_attack_11_replaced_keys_end_the_tokens_of_the_old_ones(site: Site
 async def test_attack_12_a_revoked_device_whatever_a_proxy_is_said_to_say(site: Site) -> None:
     device = await site.new_device()
     device_id, key = device.identity.device_id, device.key
+    address = f"/fhir/R4/Device/{device_id}"
     kid = Account(device_id, key).public_jwks()["keys"][0]["kid"]  # type: ignore[index]
     token = await token_of(site, device_id, key, kid)
-    assert (await use(site, "GET", METADATA, token, proof(site, key, "GET", METADATA, token))).status == 200
+    assert (await use(site, "GET", address, token, proof(site, key, "GET", address, token))).status == 200
     assert (await site.send("POST", f"/v1/devices/{device_id}/revoke", token=site.admin)).status == 200
     forged = {
         "X-Forwarded-For": "127.0.0.1",
@@ -399,8 +400,8 @@ async def test_attack_12_a_revoked_device_whatever_a_proxy_is_said_to_say(site: 
         "X-Original-URL": "/livez",
     }
     for more in ({}, forged):
-        dpop = proof(site, key, "GET", METADATA, token)
-        answer = await use(site, "GET", METADATA, token, dpop, headers=dict(more))
+        dpop = proof(site, key, "GET", address, token)
+        answer = await use(site, "GET", address, token, dpop, headers=dict(more))
         assert (answer.status, answer.error) == (401, "device_revoked")
         answer = await device.post(device.request(), headers=device.sign(tokens_body(device)) | more)
         assert answer.status == 401

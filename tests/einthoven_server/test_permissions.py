@@ -50,15 +50,16 @@ EXPECTED = {
     "documents.list": {Role.ADMIN: "t", Role.CLINICIAN: "t"},
     "patient_document.put": {Role.ADMIN: "t"},
     "patient_documents.list": {Role.ADMIN: "t", Role.CLINICIAN: "cb", Role.PATIENT: "s"},
-    "fhir.capability": {
-        Role.ADMIN: "t",
-        Role.CLINICIAN: "t",
-        Role.PATIENT: "t",
-        Role.DEVICE: "t",
-        Role.SERVICE: "t",
-    },
+    "fhir.capability": {Role.NOBODY: "-"},
     "fhir.read": {Role.CLINICIAN: "cb", Role.PATIENT: "s", Role.DEVICE: "s", Role.SERVICE: "c"},
     "fhir.search": {Role.CLINICIAN: "cb", Role.PATIENT: "s", Role.DEVICE: "s", Role.SERVICE: "c"},
+    "fhir.patient.read": {Role.ADMIN: "t", Role.CLINICIAN: "cb", Role.PATIENT: "s", Role.SERVICE: "c"},
+    "fhir.patient.search": {Role.ADMIN: "t", Role.CLINICIAN: "cb", Role.PATIENT: "s", Role.SERVICE: "c"},
+    "fhir.patient.create": {Role.ADMIN: "t", Role.SERVICE: "t"},
+    "fhir.patient.update": {Role.ADMIN: "t", Role.SERVICE: "c"},
+    "fhir.transaction": {Role.ADMIN: "t", Role.SERVICE: "c"},
+    "fhir.export": {Role.SERVICE: "t"},
+    "fhir.export.file": {Role.SERVICE: "c"},
 }
 LETTERS = {
     Relation.SELF: "s",
@@ -93,6 +94,8 @@ def test_what_concerns_no_single_patient_needs_no_relation_to_one(operation: Ope
         allowed = {relation for relation in Relation if decide(role, operation, relation).allowed}
         if concern_of(operation) is Concern.NO_PATIENT:
             assert allowed <= {Relation.TENANT, Relation.NONE}
+        elif role is Role.ADMIN:
+            assert allowed <= {Relation.TENANT}
         else:
             assert allowed <= {Relation.SELF, Relation.CARE_TEAM, Relation.BREAK_GLASS}
 
@@ -112,6 +115,8 @@ def test_an_admin_sees_nothing_of_what_was_measured_or_said() -> None:
         Resource.NOTE,
         Resource.RISK_ASSESSMENT,
         Resource.OBSERVATION,
+        Resource.REPORT,
+        Resource.FHIR_PROVENANCE,
     }
     assert not measured & set(FIELDS_SEEN[Role.ADMIN])
 

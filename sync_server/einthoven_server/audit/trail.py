@@ -5,6 +5,7 @@ It deliberately decides nothing; who writes it is told by the request's guard.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from types import MappingProxyType
 from typing import Final
 
@@ -56,6 +57,13 @@ class Trail:
     def about(self, resource: str, resource_id: str = "") -> None:
         """Say what it is about: a kind (a FHIR type where there is one) and an opaque id."""
         self._resource, self._resource_id = resource, resource_id
+
+    def concern(self, patient_ids: Iterable[str]) -> None:
+        """Say which patients it concerns, beside those that were said already."""
+        all_of_them = dict.fromkeys((self.patient, *self.others, *patient_ids))
+        all_of_them.pop("", None)
+        self.patient, *others = all_of_them or ("",)
+        self.others = tuple(others)
 
     def event(self, outcome: str = ALLOWED) -> Event:
         """The event as far as it is known."""

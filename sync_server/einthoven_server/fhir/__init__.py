@@ -1,7 +1,8 @@
-"""Results as HL7 FHIR R4: one Observation (what the rhythm looks like) and one RiskAssessment (how soon to look).
+"""HL7 FHIR R4: what devices found, as Observation, RiskAssessment, DiagnosticReport, Provenance; and patients.
 
-It deliberately claims no outcome and no diagnosis, and takes nothing in.
+It deliberately claims no outcome and no diagnosis, and takes in patients' demographics only.
 
-``mapping``, ``capability`` and ``outcome`` are pure, ``application`` holds the addresses. Imports ``records``,
-``identity`` and ``audit``.
+Pure: ``search_*``, ``result_columns``, ``result_search``, ``mapping``, ``reports``, ``templates``, ``patients``,
+``transactions``, ``capability``, ``outcome``. IO: ``result_index``, ``patient_store``, ``blind_index``, ``devices``,
+``*_addresses``, ``exports``, ``application``. Imports ``records``, ``identity`` and ``audit``.
 """

@@ -1,140 +1,190 @@
-"""The addresses of ``fhir``: read and search results as FHIR R4.
+"""The addresses of ``fhir``: FHIR R4 under /fhir/R4 (docs/fhir.md).
 
-It deliberately takes no parameter it does not know: one that is ignored looks like one that was obeyed.
+It deliberately takes no parameter it does not know: one that is ignored looks like one that was obeyed. Consent and
+AuditEvent join with the parts that keep them: a line in ``PARAMETERS`` and a pair of handlers each.
 """
 
 from __future__ import annotations
 
-import re
-import uuid
-from collections.abc import Callable
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
 
-from einthoven_server import limits
+from einthoven_server.audit.log import AuditLog
 from einthoven_server.audit.trail import Trail
-from einthoven_server.errors import Malformed, NotFound, RequestRefused
-from einthoven_server.fhir.capability import capability_statement
-from einthoven_server.fhir.mapping import bundle, observation, risk_assessment
+from einthoven_server.clock import Clock
+from einthoven_server.database import Database, Scope
+from einthoven_server.errors import RequestRefused
+from einthoven_server.fhir import answers
+from einthoven_server.fhir.answers import FHIR_TYPE
+from einthoven_server.fhir.blind_index import BlindIndexKey
+from einthoven_server.fhir.capability import capability_statement, smart_configuration
+from einthoven_server.fhir.device_addresses import DeviceAddresses
+from einthoven_server.fhir.devices import DeviceStore
+from einthoven_server.fhir.exports import ExportAddresses, ExportStore
 from einthoven_server.fhir.outcome import operation_outcome
-from einthoven_server.identity.access import Locator, access_of
-from einthoven_server.identity.callers import Principal
-from einthoven_server.identity.guard import Guard, PrincipalHandler
-from einthoven_server.identity.permissions import Operation, Resource
-from einthoven_server.records.resource_ids import Kind, parse_result, result_text
+from einthoven_server.fhir.patient_addresses import PATIENT_BY_ID, PatientAddresses
+from einthoven_server.fhir.patient_store import PatientStore
+from einthoven_server.fhir.result_addresses import ResultAddresses
+from einthoven_server.fhir.result_index import ResultIndex
+from einthoven_server.identity.guard import Guard
+from einthoven_server.identity.permissions import Operation
+from einthoven_server.identity.store import IdentityStore
+from einthoven_server.key_service import KeyService
+from einthoven_server.patient_keys import PatientKeys
+from einthoven_server.records.resource_ids import Kind
 from einthoven_server.records.store import RecordStore
-from einthoven_server.records.stored_result import StoredResult
+from einthoven_server.records.waveforms import NoWaveforms, Waveforms
 from einthoven_server.requests import answers_errors, json_response, with_headers
 
-STORE: Final = web.AppKey("fhir_store", RecordStore)
-BASE_URL: Final = web.AppKey("fhir_base_url", str)
-FHIR_TYPE: Final = "application/fhir+json"
-_SUBJECT: Final = re.compile(r"Patient/([A-Za-z0-9.-]{1,64})", re.ASCII)
-_PARAMETERS: Final = frozenset({"subject", "_count", "_after", "_format"})
+_KINDS: Final = {
+    "RiskAssessment": (Kind.RISK,),
+    "Observation": (Kind.OBSERVATION, Kind.ECG),
+    "DiagnosticReport": (Kind.REPORT,),
+    "Provenance": (Kind.PROVENANCE,),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FhirParts:
+    """What ``fhir`` works on.
+
+    Attributes:
+        tenant: Whose.
+        index: Where and when results lie.
+        patients: Demographics.
+        devices: Devices.
+        exports: Bulk exports.
+    """
+
+    tenant: str
+    index: ResultIndex
+    patients: PatientStore
+    devices: DeviceStore
+    exports: ExportStore
+
+
+def make_parts(
+    database: Database,
+    scope: Scope,
+    *,
+    key_service: KeyService,
+    keys: PatientKeys,
+    identities: IdentityStore,
+    audit: AuditLog,
+) -> FhirParts:
+    """Make what ``fhir`` works on.
+
+    Args:
+        database: Open and migrated.
+        scope: Shard and tenant.
+        key_service: Wraps the key of the blind indexes.
+        keys: Patients' data keys.
+        identities: Makes patients.
+        audit: The tenant's log.
+    """
+    index_key = BlindIndexKey(database, key_service, scope)
+    return FhirParts(
+        tenant=scope.tenant,
+        index=ResultIndex(database, scope, keys),
+        patients=PatientStore(database, scope, keys, identities, audit, index_key),
+        devices=DeviceStore(database, scope),
+        exports=ExportStore(database, scope),
+    )
 
 
 def render_outcome(refused: RequestRefused) -> web.Response:
     """Answer a refusal as an OperationOutcome."""
-    return with_headers(_fhir(operation_outcome(refused), refused.status), refused)
+    return with_headers(json_response(operation_outcome(refused), refused.status, FHIR_TYPE), refused)
 
 
-def _fhir(resource: dict[str, Any], status: int = 200) -> web.Response:
-    return json_response(resource, status, FHIR_TYPE)
-
-
-async def metadata(request: web.Request, principal: Principal, trail: Trail) -> web.Response:
-    """GET /fhir/R4/metadata."""
-    del principal, trail
-    return _fhir(capability_statement(request.app[BASE_URL]))
-
-
-def _of(kind: Kind) -> Locator:
-    """How the patient of a resource is found; nothing of it is opened."""
-
-    async def find(request: web.Request) -> str | None:
-        wanted = _id(request)
-        return None if wanted is None else await request.app[STORE].patient_of_resource(kind, wanted)
-
-    return Locator(find, f"no such {kind}")
-
-
-def _id(request: web.Request) -> uuid.UUID | None:
-    try:
-        wanted = uuid.UUID(request.match_info["id"])
-    except ValueError:
-        return None
-    return wanted if str(wanted) == request.match_info["id"] else None
-
-
-def _reads(kind: Kind, resource_of: Callable[[StoredResult], dict[str, Any]]) -> PrincipalHandler:
-    async def read(request: web.Request, principal: Principal, trail: Trail) -> web.Response:
-        del principal
-        wanted = _id(request)
-        stored = None if wanted is None else await request.app[STORE].by_resource_id(kind, wanted)
-        if stored is None:
-            raise NotFound(f"no such {kind}", "check the id")
-        trail.about(kind.value, str(wanted))
-        return _fhir(access_of(request).shown(Resource(kind.value), resource_of(stored)))
-
-    return read
-
-
-async def search_risk(request: web.Request, principal: Principal, trail: Trail) -> web.Response:
-    """GET /fhir/R4/RiskAssessment?subject=Patient/{id}; an unknown subject, or another's patient, has no results."""
-    del principal
-    query = request.query
-    unknown = sorted(set(query) - _PARAMETERS)
-    if unknown or len(query) != len(set(query)):
-        raise Malformed("a search parameter is unknown or given twice", "use subject, _count, _after once each")
-    subject = _SUBJECT.fullmatch(query.get("subject", ""))
-    if subject is None:
-        raise Malformed("'subject' is missing or no reference to a patient", "give subject=Patient/{id}")
-    count = query.get("_count", str(limits.RESULTS_PAGE_ROWS))
-    if not re.fullmatch(r"[1-9][0-9]{0,5}", count, re.ASCII):
-        raise Malformed("'_count' is no positive number", f"give 1 to {limits.RESULTS_PAGE_MAX_ROWS}")
-    after = parse_result(query["_after"]) if "_after" in query else None
-    if "_after" in query and after is None:
-        raise Malformed("'_after' is not from a link of this server", "follow the bundle's next link")
-    limit = min(int(count), limits.RESULTS_PAGE_MAX_ROWS)
-    trail.about(Kind.RISK.value)
-    access = access_of(request)
-    seen = await access.sees(subject[1])
-    found = await request.app[STORE].results_of(subject[1] if seen else "", after, limit)
-    base = f"{request.app[BASE_URL]}"
-    search = f"{base}/{Kind.RISK}?subject=Patient/{subject[1]}&_count={limit}"
-    page = bundle(
-        [access.shown(Resource.RISK_ASSESSMENT, risk_assessment(stored)) for stored in found],
-        base_url=base,
-        self_url=search + (f"&_after={result_text(after)}" if after is not None else ""),
-        next_url=f"{search}&_after={result_text(found[-1].result)}" if len(found) == limit else None,
-    )
-    return _fhir(page)
-
-
-def make_application(*, store: RecordStore, guard: Guard, base_url: str) -> web.Application:
+def make_application(
+    *,
+    parts: FhirParts,
+    store: RecordStore,
+    guard: Guard,
+    clock: Clock,
+    public_url: str,
+    base_url: str,
+    waveforms: Waveforms | None = None,
+) -> web.Application:
     """The application, to be mounted at /fhir/R4.
 
     Args:
+        parts: What it works on.
         store: Results and annotations.
         guard: Authentication, permission, audit.
+        clock: Wall time.
+        public_url: The address of the server, where tokens are given.
         base_url: The address of the FHIR service, for links.
+        waveforms: ECGs; none where ``None``.
     """
+
+    async def metadata(request: web.Request, trail: Trail) -> web.Response:
+        del trail
+        answers.check_acceptable(request)
+        return json_response(capability_statement(base_url), 200, FHIR_TYPE)
+
+    async def smart(request: web.Request, trail: Trail) -> web.Response:
+        del request, trail
+        return json_response(smart_configuration(public_url))
+
+    results = ResultAddresses(
+        tenant=parts.tenant,
+        base_url=base_url,
+        store=store,
+        index=parts.index,
+        devices=parts.devices,
+        patients=parts.patients,
+        waveforms=NoWaveforms() if waveforms is None else waveforms,
+    )
+    people = PatientAddresses(base_url=base_url, patients=parts.patients, clock=clock)
+    devices = DeviceAddresses(base_url=base_url, devices=parts.devices)
+    exports = ExportAddresses(
+        base_url=base_url,
+        exports=parts.exports,
+        patients=parts.patients,
+        devices=parts.devices,
+        store=store,
+        results=results,
+        guard=guard,
+        clock=clock,
+    )
     app = web.Application(middlewares=[answers_errors(render_outcome)])
-    app[STORE] = store
-    app[BASE_URL] = base_url
-    reads = guard.principal
-
-    def resource(kind: Kind, resource_of: Callable[[StoredResult], dict[str, Any]]) -> Handler:
-        return reads(Operation.READ_RESOURCE, _reads(kind, resource_of), about=_of(kind))
-
+    guarded, status = guard.principal, "/$export-status/{export_id}"
     app.add_routes(
         [
-            web.get("/metadata", reads(Operation.READ_CAPABILITY, metadata)),
-            web.get(f"/{Kind.RISK}", reads(Operation.SEARCH_RESOURCES, search_risk)),
-            web.get(f"/{Kind.RISK}/{{id}}", resource(Kind.RISK, risk_assessment)),
-            web.get(f"/{Kind.OBSERVATION}/{{id}}", resource(Kind.OBSERVATION, observation)),
+            web.get("/metadata", guard.anyone(Operation.READ_CAPABILITY, metadata)),
+            web.get("/.well-known/smart-configuration", guard.anyone(Operation.READ_CAPABILITY, smart)),
+            web.post("/", guarded(Operation.TRANSACT, people.transact)),
+            web.post("", guarded(Operation.TRANSACT, people.transact)),
+            web.get("/$export", guarded(Operation.EXPORT, exports.begin)),
+            web.get("/Patient/$export", guarded(Operation.EXPORT, exports.begin)),
+            web.get(status, guarded(Operation.EXPORT, exports.status)),
+            web.delete(status, guarded(Operation.EXPORT, exports.end)),
+            web.get("/$export-file/{export_id}/{kind}.ndjson", guarded(Operation.FETCH_EXPORT, exports.file)),
+            web.post("/Patient", guarded(Operation.BRING_PATIENT, people.create)),
+            web.put("/Patient/{id}", guarded(Operation.CHANGE_PATIENT, people.change, about=PATIENT_BY_ID)),
         ]
     )
+    of_results, of_patients = (
+        (Operation.READ_RESOURCE, Operation.SEARCH_RESOURCES),
+        (Operation.READ_PATIENT, Operation.SEARCH_PATIENTS),
+    )
+    handlers = {
+        kind: (of_results, results.reads(*kinds), results.searches(kind), results.owner(*kinds))
+        for kind, kinds in _KINDS.items()
+    }
+    handlers["Device"] = (of_results, devices.read, devices.search, devices.owner)
+    handlers["Patient"] = (of_patients, people.read, people.search, PATIENT_BY_ID)
+    for kind, ((may_read, may_search), read, search, owner) in handlers.items():
+        searched = guarded(may_search, search)
+        app.add_routes(
+            [
+                web.get(f"/{kind}", searched),
+                web.post(f"/{kind}/_search", searched),
+                web.get(f"/{kind}/{{id}}", guarded(may_read, read, about=owner)),
+            ]
+        )
     return app

@@ -40,12 +40,18 @@ class _Rhythm(NamedTuple):
     snomed: str | None
 
 
+RHYTHM_CODE: Final = (_LOINC, "8884-9")
+RHYTHM_CATEGORY: Final = (_CATEGORY, "procedure")
+SNOMED: Final = _SNOMED
+
 _RHYTHMS: Final = {
     0: _Rhythm("Normal rhythm", "64730000"),
     1: _Rhythm("Atrial fibrillation on ECG", "164889003"),
     2: _Rhythm("Other rhythm", None),
     3: _Rhythm("Too noisy to classify", None),
 }
+RHYTHMS_BY_CODE: Final = {rhythm.snomed: number for number, rhythm in _RHYTHMS.items() if rhythm.snomed is not None}
+"""Rhythm classes that have a SNOMED CT code."""
 _TIERS: Final = {1: "Routine review", 2: "Elevated: review soon", 3: "Urgent: review now"}
 _REASONS: Final = {
     1: "The signal is too poor",
@@ -63,23 +69,23 @@ def observation(stored: StoredResult) -> dict[str, Any]:
     resource: dict[str, Any] = {
         "resourceType": Kind.OBSERVATION.value,
         "id": str(stored.observation_id),
-        "identifier": [_identifier(stored)],
-        "status": _status(row),
+        "identifier": [identifier_of(stored)],
+        "status": status_of(row),
         "category": [{"coding": [{"system": _CATEGORY, "code": "procedure", "display": "Procedure"}]}],
         "code": _HEART_RHYTHM,
-        "subject": _subject(stored),
-        "effectivePeriod": _period(row),
-        "device": {"identifier": {"system": DEVICE_SYSTEM, "value": str(stored.result.device_alias)}},
-        "method": {"text": _method(row)},
+        "subject": subject_of(stored),
+        "effectivePeriod": period_of(row),
+        "device": device_of(stored.result.device_alias),
+        "method": {"text": method_of(row)},
         "component": _components(row),
     }
     if row.reason:
         resource["dataAbsentReason"] = {
             "coding": [{"system": _ABSENT, "code": "unknown", "display": "Unknown"}],
-            "text": _reason(row),
+            "text": reason_of(row),
         }
     else:
-        resource["valueCodeableConcept"] = _rhythm(row)
+        resource["valueCodeableConcept"] = rhythm_of(row)
     notes = [_note(annotation) for annotation in stored.annotations]
     if notes:
         resource["note"] = notes
@@ -89,23 +95,22 @@ def observation(stored: StoredResult) -> dict[str, Any]:
 def risk_assessment(stored: StoredResult) -> dict[str, Any]:
     """How soon someone should look at one window, as a RiskAssessment."""
     row = stored.row
-    text = f"Inconclusive: {_reason(row)}" if row.reason else _TIERS.get(row.tier, f"Tier {row.tier}")
     return {
         "resourceType": Kind.RISK.value,
         "id": str(stored.risk_id),
-        "identifier": [_identifier(stored)],
-        "status": _status(row),
-        "method": {"text": _method(row)},
+        "identifier": [identifier_of(stored)],
+        "status": status_of(row),
+        "method": {"text": method_of(row)},
         "code": {"text": "Review priority by rhythm and burden, from a single-lead ECG"},
-        "subject": _subject(stored),
-        "occurrencePeriod": _period(row),
-        "performer": {"identifier": {"system": DEVICE_SYSTEM, "value": str(stored.result.device_alias)}},
+        "subject": subject_of(stored),
+        "occurrencePeriod": period_of(row),
+        "performer": device_of(stored.result.device_alias),
         "basis": [{"reference": f"{Kind.OBSERVATION}/{stored.observation_id}"}],
         "prediction": [
             {
-                "qualitativeRisk": {"text": text},
+                "qualitativeRisk": {"text": tier_of(row)},
                 "rationale": (
-                    f"{_rhythm(row)['text']} in {row.usable_s} usable s of a {row.duration_ms / 1000:g} s window. "
+                    f"{rhythm_of(row)['text']} in {row.usable_s} usable s of a {row.duration_ms / 1000:g} s window. "
                     "States how soon to review, not the probability of any outcome."
                 ),
             }
@@ -113,55 +118,44 @@ def risk_assessment(stored: StoredResult) -> dict[str, Any]:
     }
 
 
-def bundle(resources: list[dict[str, Any]], *, base_url: str, self_url: str, next_url: str | None) -> dict[str, Any]:
-    """A page of a search; it has no ``total``, which would cost a count of all."""
-    links = [{"relation": "self", "url": self_url}]
-    if next_url is not None:
-        links.append({"relation": "next", "url": next_url})
-    page: dict[str, Any] = {"resourceType": "Bundle", "type": "searchset", "link": links}
-    if resources:
-        page["entry"] = [
-            {
-                "fullUrl": f"{base_url}/{resource['resourceType']}/{resource['id']}",
-                "resource": resource,
-                "search": {"mode": "match"},
-            }
-            for resource in resources
-        ]
-    return page
-
-
-def _identifier(stored: StoredResult) -> dict[str, str]:
+def identifier_of(stored: StoredResult) -> dict[str, str]:
+    """A result's own name."""
     return {"system": RESULT_SYSTEM, "value": result_text(stored.result)}
 
 
-def _status(row: ResultRow) -> str:
+def status_of(row: ResultRow) -> str:
+    """Final, or preliminary where there is no verdict."""
     return "preliminary" if row.reason else "final"
 
 
-def _subject(stored: StoredResult) -> dict[str, str]:
+def subject_of(stored: StoredResult) -> dict[str, str]:
+    """Whose it is."""
     return {"reference": f"Patient/{stored.patient_id}"}
 
 
-def _period(row: ResultRow) -> dict[str, str]:
-    return {"start": _instant(row.started_at_ms), "end": _instant(row.started_at_ms + row.duration_ms)}
+def period_of(row: ResultRow) -> dict[str, str]:
+    """The window, as a Period."""
+    return {"start": instant(row.started_at_ms), "end": instant(row.started_at_ms + row.duration_ms)}
 
 
 _LAST_MS: Final = 253_402_300_799_999
 """End of the year 9999, where calendars of this form end."""
 
 
-def _instant(at_ms: int) -> str:
+def instant(at_ms: int) -> str:
+    """A moment as FHIR writes it, to the millisecond, UTC."""
     at = dt.datetime.fromtimestamp(0, dt.UTC) + dt.timedelta(milliseconds=min(at_ms, _LAST_MS))
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _method(row: ResultRow) -> str:
+def method_of(row: ResultRow) -> str:
+    """What came to the verdict."""
     manifest = row.model_digest.hex()
     return f"Int8 model with manifest sha256:{manifest}, integer front end version {row.front_end_version}"
 
 
-def _rhythm(row: ResultRow) -> dict[str, Any]:
+def rhythm_of(row: ResultRow) -> dict[str, Any]:
+    """The rhythm class as a CodeableConcept."""
     rhythm = _RHYTHMS.get(row.rhythm, _Rhythm(f"Rhythm class {row.rhythm}", None))
     concept: dict[str, Any] = {"text": rhythm.text}
     if rhythm.snomed is not None:
@@ -169,7 +163,18 @@ def _rhythm(row: ResultRow) -> dict[str, Any]:
     return concept
 
 
-def _reason(row: ResultRow) -> str:
+def tier_of(row: ResultRow) -> str:
+    """How soon to look, in words; the reason where there is no verdict."""
+    return f"Inconclusive: {reason_of(row)}" if row.reason else _TIERS.get(row.tier, f"Tier {row.tier}")
+
+
+def device_of(alias: int) -> dict[str, Any]:
+    """A logical reference to the device with this number."""
+    return {"identifier": {"system": DEVICE_SYSTEM, "value": str(alias)}}
+
+
+def reason_of(row: ResultRow) -> str:
+    """Why there is no verdict, in words."""
     return _REASONS.get(row.reason, f"reason {row.reason}")
 
 

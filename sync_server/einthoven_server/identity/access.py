@@ -10,7 +10,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from aiohttp import web
@@ -111,6 +111,34 @@ class Access:
             self._trail.purpose = BREAK_GLASS_PURPOSE
         return True
 
+    async def seen(self, patient_ids: Sequence[str], operation: Operation | None = None) -> frozenset[str]:
+        """Those of these patients whom this operation may show; asked also where there is none to ask about.
+
+        Args:
+            patient_ids: Whom, as far as they are there.
+            operation: What else would be done with them, beside what was asked for.
+
+        Raises:
+            Busy: The database does not answer.
+        """
+        self.asked = True
+        found = await self._relations.among(self._principal, patient_ids, self._clock.now_ms())
+        self._trail.concern(found)
+        allowed = {one: relation for one, relation in found.items() if self._learn(relation, operation)}
+        if Relation.BREAK_GLASS in allowed.values():
+            self._trail.purpose = BREAK_GLASS_PURPOSE
+        return frozenset(allowed)
+
+    def may(self, operation: Operation) -> bool:
+        """Whether the caller may also do what takes no relation to a patient."""
+        return self._learn(Relation.TENANT, operation)
+
+    def sees_everybody(self) -> bool:
+        """Whether this operation may show every patient of the tenant; then there is nobody to ask about."""
+        everybody = self._learn(Relation.TENANT)
+        self.asked = self.asked or everybody
+        return everybody
+
     async def patients(self) -> list[str]:
         """All patients whom this operation may show, in order of their ids.
 
@@ -122,8 +150,8 @@ class Access:
         found = await self._relations.patients_of(self._principal, now_ms)
         return [patient_id for patient_id, relation in found.items() if self._learn(relation)]
 
-    def _learn(self, relation: Relation) -> bool:
-        decision = decide(self._principal.role, self._operation, relation)
+    def _learn(self, relation: Relation, operation: Operation | None = None) -> bool:
+        decision = decide(self._principal.role, operation or self._operation, relation)
         if decision.allowed:
             self._fields = decision.fields
         return decision.allowed

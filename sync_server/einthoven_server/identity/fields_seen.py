@@ -29,6 +29,10 @@ class Resource(StrEnum):
     BREAK_GLASS = "break_glass"
     RISK_ASSESSMENT = "RiskAssessment"
     OBSERVATION = "Observation"
+    REPORT = "DiagnosticReport"
+    FHIR_PROVENANCE = "Provenance"
+    DEVICE = "Device"
+    PATIENT = "Patient"
 
 
 _PROVENANCE: Final = frozenset({"logits", "model_digest", "front_end_version", "n_steps"})
@@ -70,6 +74,19 @@ _OBSERVATION: Final = _FHIR | {
     "dataAbsentReason",
     "interpretation",
 }
+_REPORT: Final = (_FHIR - {"note", "method"}) | {
+    "category",
+    "effectivePeriod",
+    "performer",
+    "result",
+    "conclusion",
+    "conclusionCode",
+}
+_FHIR_PROVENANCE: Final = frozenset({"resourceType", "id", "target", "occurredPeriod", "recorded", "agent"})
+_HOW: Final = frozenset({"activity", "entity"})
+"""Of a FHIR Provenance, the same as ``_PROVENANCE`` of a result."""
+_DEVICE: Final = frozenset({"resourceType", "id", "identifier", "status", "type", "patient"})
+_PATIENT: Final = frozenset({"resourceType", "id", "meta", "identifier", "name", "telecom", "gender", "birthDate"})
 
 FIELDS_SEEN: Final[Mapping[Role, Mapping[Resource, frozenset[str]]]] = MappingProxyType(
     {
@@ -78,6 +95,7 @@ FIELDS_SEEN: Final[Mapping[Role, Mapping[Resource, frozenset[str]]]] = MappingPr
             Resource.CARE_TEAM_MEMBER: _MEMBER,
             # Reviewing an emergency access takes its reason in words.
             Resource.BREAK_GLASS: _BREAK_GLASS,
+            Resource.PATIENT: _PATIENT,
         },
         Role.CLINICIAN: {
             Resource.RESULT: _RESULT,
@@ -89,6 +107,10 @@ FIELDS_SEEN: Final[Mapping[Role, Mapping[Resource, frozenset[str]]]] = MappingPr
             Resource.BREAK_GLASS: _BREAK_GLASS - {"text"},
             Resource.RISK_ASSESSMENT: _RISK,
             Resource.OBSERVATION: _OBSERVATION,
+            Resource.REPORT: _REPORT,
+            Resource.FHIR_PROVENANCE: _FHIR_PROVENANCE | _HOW,
+            Resource.DEVICE: _DEVICE,
+            Resource.PATIENT: _PATIENT,
         },
         Role.PATIENT: {
             Resource.RESULT: _RESULT - _PROVENANCE - {"superseded"},
@@ -99,15 +121,26 @@ FIELDS_SEEN: Final[Mapping[Role, Mapping[Resource, frozenset[str]]]] = MappingPr
             Resource.BREAK_GLASS: _BREAK_GLASS - {"text"},
             Resource.RISK_ASSESSMENT: _RISK - {"method"},
             Resource.OBSERVATION: _OBSERVATION - {"method"},
+            Resource.REPORT: _REPORT,
+            Resource.FHIR_PROVENANCE: _FHIR_PROVENANCE,
+            Resource.DEVICE: _DEVICE,
+            Resource.PATIENT: _PATIENT,
         },
         Role.DEVICE: {
             Resource.RISK_ASSESSMENT: _RISK,
             Resource.OBSERVATION: _OBSERVATION,
+            Resource.REPORT: _REPORT,
+            Resource.FHIR_PROVENANCE: _FHIR_PROVENANCE | _HOW,
+            Resource.DEVICE: _DEVICE,
         },
         # What somebody said in free text stays with those who treat, and with the patient.
         Role.SERVICE: {
             Resource.RISK_ASSESSMENT: _RISK - {"note"},
             Resource.OBSERVATION: _OBSERVATION - {"note"},
+            Resource.REPORT: _REPORT,
+            Resource.FHIR_PROVENANCE: _FHIR_PROVENANCE | _HOW,
+            Resource.DEVICE: _DEVICE,
+            Resource.PATIENT: _PATIENT,
         },
     }
 )

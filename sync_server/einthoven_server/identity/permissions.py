@@ -59,6 +59,13 @@ class Operation(StrEnum):
     SEARCH_RESOURCES = "fhir.search"
     READ_AUDIT_CHECKPOINT = "audit_checkpoint.read"
     READ_AUDIT_PROOF = "audit_proof.read"
+    READ_PATIENT = "fhir.patient.read"
+    SEARCH_PATIENTS = "fhir.patient.search"
+    BRING_PATIENT = "fhir.patient.create"
+    CHANGE_PATIENT = "fhir.patient.update"
+    TRANSACT = "fhir.transaction"
+    EXPORT = "fhir.export"
+    FETCH_EXPORT = "fhir.export.file"
 
 
 class Concern(StrEnum):
@@ -85,6 +92,12 @@ _OTHER_CONCERN: Final = MappingProxyType(
         Operation.LIST_DOCUMENTS: Concern.NO_PATIENT,
         Operation.READ_CAPABILITY: Concern.NO_PATIENT,
         Operation.SEARCH_RESOURCES: Concern.PATIENTS,
+        Operation.SEARCH_PATIENTS: Concern.PATIENTS,
+        Operation.BRING_PATIENT: Concern.NO_PATIENT,
+        # Whom it makes is nobody's patient yet; the handler asks about those whom it changes.
+        Operation.TRANSACT: Concern.PATIENTS,
+        Operation.EXPORT: Concern.NO_PATIENT,
+        Operation.FETCH_EXPORT: Concern.PATIENTS,
     }
 )
 
@@ -97,7 +110,7 @@ _TREATING: Final = frozenset({Relation.CARE_TEAM, Relation.BREAK_GLASS})
 # An admin runs the system and reads no patient's results; a clinician reads those of whom they treat and runs nothing.
 _ALLOWED: Final[Mapping[Role, Mapping[Operation, frozenset[Relation]]]] = MappingProxyType(
     {
-        Role.NOBODY: {Operation.ENROL: _NONE, Operation.ISSUE_TOKEN: _NONE},
+        Role.NOBODY: {Operation.ENROL: _NONE, Operation.ISSUE_TOKEN: _NONE, Operation.READ_CAPABILITY: _NONE},
         Role.ADMIN: {
             Operation.CREATE_PATIENT: _TENANT,
             Operation.CREATE_ENROLMENT_CODE: _TENANT,
@@ -117,7 +130,11 @@ _ALLOWED: Final[Mapping[Role, Mapping[Operation, frozenset[Relation]]]] = Mappin
             Operation.LIST_DOCUMENTS: _TENANT,
             Operation.PUT_PATIENT_DOCUMENT: _TENANT,
             Operation.LIST_PATIENT_DOCUMENTS: _TENANT,
-            Operation.READ_CAPABILITY: _TENANT,
+            Operation.READ_PATIENT: _TENANT,
+            Operation.SEARCH_PATIENTS: _TENANT,
+            Operation.BRING_PATIENT: _TENANT,
+            Operation.CHANGE_PATIENT: _TENANT,
+            Operation.TRANSACT: _TENANT,
         },
         Role.CLINICIAN: {
             Operation.LIST_RESULTS: _TREATING,
@@ -132,9 +149,10 @@ _ALLOWED: Final[Mapping[Role, Mapping[Operation, frozenset[Relation]]]] = Mappin
             Operation.LIST_PATIENT_BREAK_GLASS: _TEAM,
             Operation.LIST_DOCUMENTS: _TENANT,
             Operation.LIST_PATIENT_DOCUMENTS: _TREATING,
-            Operation.READ_CAPABILITY: _TENANT,
             Operation.READ_RESOURCE: _TREATING,
             Operation.SEARCH_RESOURCES: _TREATING,
+            Operation.READ_PATIENT: _TREATING,
+            Operation.SEARCH_PATIENTS: _TREATING,
         },
         Role.PATIENT: {
             Operation.LIST_RESULTS: _SELF,
@@ -143,24 +161,31 @@ _ALLOWED: Final[Mapping[Role, Mapping[Operation, frozenset[Relation]]]] = Mappin
             Operation.LIST_CARE_TEAM: _SELF,
             Operation.LIST_PATIENT_BREAK_GLASS: _SELF,
             Operation.LIST_PATIENT_DOCUMENTS: _SELF,
-            Operation.READ_CAPABILITY: _TENANT,
             Operation.READ_RESOURCE: _SELF,
             Operation.SEARCH_RESOURCES: _SELF,
+            Operation.READ_PATIENT: _SELF,
+            Operation.SEARCH_PATIENTS: _SELF,
         },
         Role.DEVICE: {
             Operation.EXCHANGE: _SELF,
             Operation.REPAIR: _SELF,
             Operation.WAKE: _SELF,
             Operation.UPLOAD_SIGNAL: _SELF,
-            Operation.READ_CAPABILITY: _TENANT,
             Operation.READ_RESOURCE: _SELF,
             Operation.SEARCH_RESOURCES: _SELF,
         },
-        # A service reads the patients that an administrator gave it, like a clinician, and nobody in an emergency.
+        # A service reads the patients that an administrator gave it, like a clinician, and nobody in an emergency. It
+        # may bring patients; that alone does not give it one.
         Role.SERVICE: {
-            Operation.READ_CAPABILITY: _TENANT,
             Operation.READ_RESOURCE: _TEAM,
             Operation.SEARCH_RESOURCES: _TEAM,
+            Operation.READ_PATIENT: _TEAM,
+            Operation.SEARCH_PATIENTS: _TEAM,
+            Operation.BRING_PATIENT: _TENANT,
+            Operation.CHANGE_PATIENT: _TEAM,
+            Operation.TRANSACT: _TEAM,
+            Operation.EXPORT: _TENANT,
+            Operation.FETCH_EXPORT: _TEAM,
         },
     }
 )

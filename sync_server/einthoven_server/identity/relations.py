@@ -10,6 +10,7 @@ Invariants:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from einthoven_server.database import Database, Scope
@@ -23,6 +24,16 @@ SELECT
             WHERE shard = $1 AND tenant = $2 AND patient_id = $3 AND principal_id = $4) AS in_team,
     EXISTS (SELECT 1 FROM break_glass
             WHERE shard = $1 AND tenant = $2 AND principal_id = $4 AND patient_id = $3 AND expires_at_ms > $5) AS opened
+"""
+_RELATIONS: Final = """
+SELECT asked.patient_id,
+    EXISTS (SELECT 1 FROM care_team
+            WHERE shard = $1 AND tenant = $2 AND patient_id = asked.patient_id AND principal_id = $4) AS in_team,
+    EXISTS (SELECT 1 FROM break_glass
+            WHERE shard = $1 AND tenant = $2 AND principal_id = $4 AND patient_id = asked.patient_id
+                AND expires_at_ms > $5) AS opened
+FROM unnest($3::text[]) AS asked(patient_id)
+WHERE EXISTS (SELECT 1 FROM patient WHERE shard = $1 AND tenant = $2 AND patient_id = asked.patient_id)
 """
 _PATIENTS: Final = """
 SELECT patient_id, bool_or(in_team) AS in_team FROM (
@@ -63,11 +74,22 @@ class Relations:
         row = await self._database.fetchrow(_RELATION, *self._scope, asked, principal.principal_id, now_ms)
         if row is None or not row["known"]:
             return None
-        if principal.role in OWN_PATIENT:
-            return Relation.SELF if principal.patient_id == patient_id else Relation.TENANT
-        if principal.role in CARERS and row["in_team"]:
-            return Relation.CARE_TEAM
-        return Relation.BREAK_GLASS if principal.role in CARERS and row["opened"] else Relation.TENANT
+        return _closest(principal, asked, in_team=row["in_team"], opened=row["opened"])
+
+    async def among(self, principal: Principal, patient_ids: Sequence[str], now_ms: int) -> dict[str, Relation]:
+        """How a principal stands to each of these patients, as far as they exist, by one statement.
+
+        Raises:
+            Busy: The database does not answer.
+        """
+        asked = list(dict.fromkeys(patient_ids)) or [_NO_SUCH_ID]
+        rows = await self._database.fetch(_RELATIONS, *self._scope, asked, principal.principal_id, now_ms)
+        found = {row["patient_id"]: row for row in rows}
+        return {
+            one: _closest(principal, one, in_team=found[one]["in_team"], opened=found[one]["opened"])
+            for one in asked
+            if one in found
+        }
 
     async def patients_of(self, principal: Principal, now_ms: int) -> dict[str, Relation]:
         """Patients to whom a principal stands closer than by their tenant, in order of their ids.
@@ -81,3 +103,12 @@ class Relations:
             return {}
         rows = await self._database.fetch(_PATIENTS, *self._scope, principal.principal_id, now_ms)
         return {row["patient_id"]: Relation.CARE_TEAM if row["in_team"] else Relation.BREAK_GLASS for row in rows}
+
+
+def _closest(principal: Principal, patient_id: str, *, in_team: bool, opened: bool) -> Relation:
+    """The closest relation to a patient who exists."""
+    if principal.role in OWN_PATIENT:
+        return Relation.SELF if principal.patient_id == patient_id else Relation.TENANT
+    if principal.role in CARERS and in_team:
+        return Relation.CARE_TEAM
+    return Relation.BREAK_GLASS if principal.role in CARERS and opened else Relation.TENANT

@@ -22,7 +22,7 @@ from einthoven_server.envelope import PatientKey
 from einthoven_server.identity.callers import Device, NewDevice
 from einthoven_server.identity.codes import Secret, StoredCode, Try, hash_verifier, judge, new_secret
 from einthoven_server.identity.roles import Role
-from einthoven_server.patient_keys import PatientKeys, hold_version
+from einthoven_server.patient_keys import MadeKey, PatientKeys, hold_version
 from einthoven_server.replays import forget_claims
 
 _DEVICE = "SELECT * FROM device WHERE shard = $1 AND tenant = $2 AND "
@@ -55,14 +55,18 @@ class IdentityStore:
 
     async def create_patient(self, patient_id: str, now_ms: int, event: Event) -> None:
         """Make a patient and its data key."""
-        wrapped = await self._keys.prepare(patient_id)
+        made = await self._keys.prepare(patient_id)
 
         async def work(connection: Connection) -> None:
-            await connection.execute("INSERT INTO patient VALUES ($1, $2, $3, $4)", *self._scope, patient_id, now_ms)
-            await self._keys.insert(connection, patient_id, wrapped)
+            await self.add_patient(connection, made, now_ms)
             await self._audit.append(connection, [event])
 
         await self._database.transact(work)
+
+    async def add_patient(self, connection: Connection, made: MadeKey, now_ms: int) -> None:
+        """Make a patient with the key that was prepared, within a transaction whose audit event is the caller's."""
+        await connection.execute("INSERT INTO patient VALUES ($1, $2, $3, $4)", *self._scope, made.key.patient, now_ms)
+        await self._keys.insert(connection, made)
 
     async def has_patient(self, patient_id: str) -> bool:
         """Whether this tenant has that patient."""

@@ -70,6 +70,11 @@ async def ensure_tenancy(
     return Tenancy(Scope(shard, found), await key_service.unwrap(found_wrapped, audit_key_context(found)))
 
 
+def tenant_key_context(tenant: str, name: str, version: int) -> bytes:
+    """What a wrapped key of table ``tenant_key`` is bound to."""
+    return Place(tenant, "", "tenant_key", "wrapped", name, version).to_bytes()
+
+
 def audit_key_context(tenant: str) -> bytes:
     """What the wrapped audit key is bound to."""
     return Place(tenant, "", "tenant", "audit_key_wrapped", tenant, 1).to_bytes()

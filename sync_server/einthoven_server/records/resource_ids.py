@@ -23,6 +23,9 @@ class Kind(StrEnum):
 
     RISK = "RiskAssessment"
     OBSERVATION = "Observation"
+    ECG = "Observation/ecg"
+    REPORT = "DiagnosticReport"
+    PROVENANCE = "Provenance"
 
 
 def result_text(result: ResultId) -> str:

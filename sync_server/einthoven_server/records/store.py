@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from uuid import UUID
 
 from einthoven_protocol.messages import AnnotationRow, ResultId
 from einthoven_server.database import Database, Row, Scope
 from einthoven_server.patient_keys import PatientKeys
-from einthoven_server.records.resource_ids import Kind, resource_id, result_of
+from einthoven_server.records.resource_ids import Kind, resource_id
 from einthoven_server.records.sealing import open_annotation, open_result
 from einthoven_server.records.stored_result import StoredResult
 
@@ -33,6 +32,13 @@ SELECT found.* FROM device CROSS JOIN LATERAL (
 WHERE device.shard = $1 AND device.tenant = $2 AND device.patient_id = $3 AND device.device_alias >= $4::int
 ORDER BY found.device_alias, found.epoch, found.counter LIMIT $7
 """
+_ASKED = """
+FROM unnest($3::int[], $4::int[], $5::int[]) AS asked(alias, epoch, counter)
+JOIN result_row AS stored ON stored.shard = $1 AND stored.tenant = $2 AND stored.device_alias = asked.alias
+    AND stored.epoch = asked.epoch AND stored.counter = asked.counter
+"""
+_OWNERS = "SELECT stored.device_alias, stored.epoch, stored.counter, stored.patient_id" + _ASKED
+_NAMED = "SELECT stored.device_alias, stored.epoch, stored.counter, stored.patient_id, stored.row_sealed" + _ASKED
 _START = ResultId(-1, 0, 0)
 
 
@@ -69,18 +75,16 @@ class RecordStore:
         rows = await self._by_id(result)
         return str(rows[0]["patient_id"]) if rows else None
 
-    async def patient_of_resource(self, kind: Kind, resource: UUID) -> str | None:
-        """The patient of the result with this FHIR id, if there is one."""
-        result = result_of(self._scope.tenant, resource, kind)
-        return None if result is None else await self.patient_of(result)
+    async def patients_of(self, results: Sequence[ResultId]) -> dict[ResultId, str]:
+        """Whose these results are, as far as they are held; none of them is opened."""
+        rows = await self._database.fetch(_OWNERS, *self._scope, *_columns(results))
+        return {ResultId(row["device_alias"], row["epoch"], row["counter"]): str(row["patient_id"]) for row in rows}
 
-    async def by_resource_id(self, kind: Kind, resource: UUID) -> StoredResult | None:
-        """The result with this FHIR id, if there is one."""
-        result = result_of(self._scope.tenant, resource, kind)
-        if result is None:
-            return None
-        opened = await self._opened(await self._by_id(result))
-        return opened[0] if opened else None
+    async def named(self, results: Sequence[ResultId]) -> list[StoredResult]:
+        """These results as far as they are held, in the order asked."""
+        rows = await self._database.fetch(_NAMED, *self._scope, *_columns(results))
+        found = {stored.result: stored for stored in await self._opened(rows)}
+        return [found[result] for result in results if result in found]
 
     async def _by_id(self, result: ResultId) -> list[Row]:
         return await self._database.fetch(
@@ -117,12 +121,14 @@ class RecordStore:
             "JOIN annotation AS stored ON shard = $1 AND tenant = $2 AND stored.device_alias = asked.alias "
             "AND stored.epoch = asked.epoch AND stored.counter = asked.counter ORDER BY author",
             *self._scope,
-            [result.device_alias for result in ids],
-            [result.epoch for result in ids],
-            [result.counter for result in ids],
+            *_columns(ids),
         )
         for row in rows:
             target = ResultId(row["device_alias"], row["epoch"], row["counter"])
             key = await self._keys.get(row["patient_id"])
             found[target].append(open_annotation(key, target, row["author"], row["row_sealed"]))
         return found
+
+
+def _columns(ids: Sequence[ResultId]) -> tuple[list[int], list[int], list[int]]:
+    return [one.device_alias for one in ids], [one.epoch for one in ids], [one.counter for one in ids]

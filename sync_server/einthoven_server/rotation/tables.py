@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 from einthoven_server.database import Scope
 from einthoven_server.identity import break_glass
 from einthoven_server.identity.signing_keys import signing_key_context
-from einthoven_server.identity.tenancy import audit_key_context
+from einthoven_server.identity.tenancy import audit_key_context, tenant_key_context
 from einthoven_server.patient_keys import key_context
 
 Stored = Mapping[str, Any]
@@ -79,6 +79,12 @@ WRAPPED: Final = (
         "private_wrapped",
         lambda scope, stored: signing_key_context(scope.tenant, stored["kid"]),
     ),
+    WrappedColumn(
+        "tenant_key",
+        {"name": "text", "key_version": "int"},
+        "wrapped",
+        lambda scope, stored: tenant_key_context(scope.tenant, stored["name"], stored["key_version"]),
+    ),
 )
 CHUNKS: Final = SealedColumn(
     "signal_chunk",
@@ -117,6 +123,12 @@ SEALED: Final = (
         lambda stored: f"{stored['upload_id']}/{stored['first_byte']}",
         of_patient="upload_id IN (SELECT upload_id FROM signal_upload "
         "WHERE shard = $1 AND tenant = $2 AND patient_id = $3)",
+    ),
+    SealedColumn(
+        "patient_demographics",
+        {"patient_id": "text", "version": "int"},
+        "body_sealed",
+        lambda stored: str(stored["version"]),
     ),
     SealedColumn(break_glass.TABLE, {"access_id": "text"}, break_glass.COLUMN, lambda stored: str(stored["access_id"])),
     CHUNKS,

@@ -220,3 +220,17 @@ class SignalCatalog:
             result.counter,
         )
         return None if row is None else SignalPlace(**row)
+
+    async def stored_among(self, results: Sequence[ResultId]) -> set[ResultId]:
+        """Those of ``results`` whose signal was uploaded."""
+        rows = await self._database.fetch(
+            "SELECT kept.device_alias, kept.epoch, kept.counter "
+            "FROM unnest($3::int[], $4::int[], $5::int[]) AS asked(alias, epoch, counter) "
+            "JOIN result_signal AS kept ON kept.shard = $1 AND kept.tenant = $2 AND kept.device_alias = asked.alias "
+            "AND kept.epoch = asked.epoch AND kept.counter = asked.counter",
+            *self._scope,
+            [result.device_alias for result in results],
+            [result.epoch for result in results],
+            [result.counter for result in results],
+        )
+        return {ResultId(row["device_alias"], row["epoch"], row["counter"]) for row in rows}
