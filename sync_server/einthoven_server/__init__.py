@@ -8,8 +8,10 @@ It deliberately does no analysis of an ECG and holds no model: a verdict is made
 Imports point one way, each layer knowing only those below it::
 
     cli
+    rotating                            the commands `keys`
     serve
     assembly
+    rotation                            of keys, beside running servers
     sync | fhir
     records
     identity
@@ -18,6 +20,7 @@ Imports point one way, each layer knowing only those below it::
     requests, patient_keys              the HTTP edge that all applications share; data keys in the database
     migrations, postgres_embedded       the database's shape and its embedded default
     database                            transactions with retry
+    key_services                        adapters over HTTPS
     certificates, key_service_file      adapters over files
     tls, envelope, key_service, private_files, clock
     errors, limits

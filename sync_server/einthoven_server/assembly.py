@@ -36,6 +36,7 @@ from einthoven_server.identity.tenancy import Tenancy
 from einthoven_server.identity.token_application import make_application as make_tokens
 from einthoven_server.identity.token_application import make_well_known
 from einthoven_server.key_service import KeyService
+from einthoven_server.key_services.probe import KeyServiceProbe
 from einthoven_server.memory_in_flight import Budget, lends
 from einthoven_server.patient_keys import PatientKeys
 from einthoven_server.records.application import make_application as make_records
@@ -87,6 +88,7 @@ class Parts:
         clock: Wall time.
         uploads: Signals under way.
         signals: Lists of stored signals.
+        key_service: Whether it works.
         fhir: What the FHIR side works on.
     """
 
@@ -111,6 +113,7 @@ class Parts:
     clock: Clock
     uploads: UploadStore
     signals: SignalCatalog
+    key_service: KeyServiceProbe
     fhir: FhirParts
 
 
@@ -173,6 +176,7 @@ def make_parts(
         clock=clock,
         uploads=uploads,
         signals=SignalCatalog(database, scope, audit, uploads),
+        key_service=KeyServiceProbe(key_service),
         fhir=make_fhir_parts(database, scope, key_service=key_service, keys=keys, identities=identities, audit=audit),
     )
 
@@ -203,6 +207,7 @@ def make_application(
     async def readyz(request: web.Request) -> web.Response:
         del request
         await parts.database.ping()
+        await parts.key_service.check()
         return json_response({"status": "ready"}, HTTPStatus.OK)
 
     root = web.Application(

@@ -42,13 +42,16 @@ class Reported(NamedTuple):
     problem: AuditTampered | None
 
 
-def verify(data: Path, database_url: str | None, checkpoints: Sequence[Path] = ()) -> VerifiedLog:
+def verify(
+    data: Path, database_url: str | None, checkpoints: Sequence[Path] = (), key_service: str | None = None
+) -> VerifiedLog:
     """Verify the whole log against every checkpoint that is known.
 
     Args:
         data: The data folder.
         database_url: A PostgreSQL URL; the embedded one where ``None``.
         checkpoints: Files with checkpoints that someone else held.
+        key_service: URL of the key service; the key file in ``data`` where ``None``.
 
     Raises:
         AuditTampered: Names the first entry that does not hold.
@@ -57,14 +60,14 @@ def verify(data: Path, database_url: str | None, checkpoints: Sequence[Path] = (
     """
 
     async def work(url: str) -> VerifiedLog:
-        async with parts_of(data, url, SystemClock()) as parts:
+        async with parts_of(data, url, SystemClock(), key_service_url=key_service) as parts:
             return await parts.audit.verify(await parts.checkpoints.known(*checkpoints))
 
     with interrupting(), opened(data, database_url) as url:
         return asyncio.run(work(url))
 
 
-def checkpoint(data: Path, database_url: str | None) -> Signed:
+def checkpoint(data: Path, database_url: str | None, key_service: str | None = None) -> Signed:
     """Sign the log as it is now.
 
     Raises:
@@ -73,20 +76,21 @@ def checkpoint(data: Path, database_url: str | None) -> Signed:
     """
 
     async def work(url: str) -> Signed:
-        async with parts_of(data, url, SystemClock()) as parts:
+        async with parts_of(data, url, SystemClock(), key_service_url=key_service) as parts:
             return Signed(await parts.checkpoints.make(parts.clock.now_ms()), parts.checkpoints.verifier.text)
 
     with interrupting(), opened(data, database_url) as url:
         return asyncio.run(work(url))
 
 
-def report(data: Path, database_url: str | None, wanted: PatientReport) -> Reported:
+def report(data: Path, database_url: str | None, wanted: PatientReport, key_service: str | None = None) -> Reported:
     """Who saw a patient; the log is verified on the way.
 
     Args:
         data: The data folder.
         database_url: A PostgreSQL URL; the embedded one where ``None``.
         wanted: Whom and when; filled in.
+        key_service: URL of the key service; the key file in ``data`` where ``None``.
 
     Raises:
         StartError: Database or keys can't be used.
@@ -100,7 +104,7 @@ def report(data: Path, database_url: str | None, wanted: PatientReport) -> Repor
         return None
 
     async def work(url: str) -> Reported:
-        async with parts_of(data, url, SystemClock()) as parts:
+        async with parts_of(data, url, SystemClock(), key_service_url=key_service) as parts:
             return Reported(wanted, await read(parts))
 
     with interrupting(), opened(data, database_url) as url:

@@ -14,11 +14,12 @@ import msgspec
 import typer
 from rich.console import Console
 
-from einthoven_server import cli_audit
+from einthoven_server import cli_audit, cli_keys
+from einthoven_server.cli_options import Data, DatabaseUrl, Json, KeyServiceUrl, Signals
 from einthoven_server.errors import ServerError
 from einthoven_server.identity.permissions import Role
 from einthoven_server.identity.public_keys import KeyMalformed
-from einthoven_server.offline import add_client, rotate_signing_key
+from einthoven_server.offline import add_client
 from einthoven_server.serve import ADMIN_KEY_NAME, Ready, Settings, serve
 
 app = typer.Typer(
@@ -29,18 +30,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(cli_audit.app, name="audit")
+app.add_typer(cli_keys.app, name="keys")
 client_app = typer.Typer(help="Who may ask for access tokens.", no_args_is_help=True)
 app.add_typer(client_app, name="client")
-keys_app = typer.Typer(help="The server's keys.", no_args_is_help=True)
-app.add_typer(keys_app, name="keys")
 
 _ADDABLE = frozenset({Role.ADMIN, Role.CLINICIAN, Role.SERVICE})
-
-Data = Annotated[Path, typer.Option("--data", help="Folder for keys and the embedded database; made on first start.")]
-DatabaseUrl = Annotated[
-    str | None, typer.Option("--database-url", help="A PostgreSQL URL, instead of the embedded one.")
-]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else there.")]
 
 
 @app.command("all")
@@ -52,16 +46,12 @@ def serve_all(  # each is an option of the command line, by name
     ready_file: Annotated[
         Path | None, typer.Option("--ready-file", help="Written (JSON: url, ca_file, pid) once requests are accepted.")
     ] = None,
-    signals: Annotated[
-        str | None,
-        typer.Option(
-            "--signals", help="Where raw signals lie: s3://, gs://, az:// or file://; a folder in DATA if not given."
-        ),
-    ] = None,
+    signals: Signals = None,
     public_url: Annotated[
         str | None,
         typer.Option("--public-url", help="Where clients reach this server, if not at its own address and port."),
     ] = None,
+    key_service: KeyServiceUrl = None,
     as_json: Json = False,
 ) -> None:
     """Run all applications in one process until SIGTERM or Ctrl-C."""
@@ -75,7 +65,7 @@ def serve_all(  # each is an option of the command line, by name
             errors.print(f"[bold]einthoven-server[/bold] at {ready.url}", highlight=False)
             errors.print(f"authority {ready.ca_file}, admin key in {data / ADMIN_KEY_NAME}", highlight=False)
 
-    serve(Settings(data, host, port, database_url, ready_file, signals, public_url), on_ready)
+    serve(Settings(data, host, port, database_url, ready_file, signals, public_url, key_service), on_ready)
 
 
 @client_app.command("add")
@@ -87,6 +77,7 @@ def client_add(
         bool, typer.Option("--bearer", help="A service whose tokens need no proof of a key (no DPoP).")
     ] = False,
     database_url: DatabaseUrl = None,
+    key_service: KeyServiceUrl = None,
     as_json: Json = False,
 ) -> None:
     """Register a client by its public keys; the server must not be running on DATA."""
@@ -94,26 +85,12 @@ def client_add(
         raise typer.BadParameter("role is admin, clinician or service; --bearer is for a service")
     try:
         document = msgspec.json.decode(jwks.read_bytes(), type=dict[str, object])
-        client_id = add_client(data, database_url, Role(role), document, bearer=bearer)
+        client_id = add_client(data, database_url, Role(role), document, bearer=bearer, key_service=key_service)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise typer.BadParameter("--jwks can't be read, or is no JSON object") from error
     except KeyMalformed as error:
         raise typer.BadParameter(f"--jwks is refused: {error}") from error
     typer.echo(msgspec.json.encode({"client_id": client_id}).decode() if as_json else client_id)
-
-
-@keys_app.command("rotate-signing")
-def keys_rotate_signing(
-    data: Data,
-    at_once: Annotated[
-        bool, typer.Option("--at-once", help="Let all tokens issued so far be refused: a key was disclosed.")
-    ] = False,
-    database_url: DatabaseUrl = None,
-    as_json: Json = False,
-) -> None:
-    """Make a new key that signs access tokens; the server must not be running on DATA (else POST /v1/signing-keys)."""
-    kid = rotate_signing_key(data, database_url, at_once=at_once)
-    typer.echo(msgspec.json.encode({"kid": kid}).decode() if as_json else kid)
 
 
 def main() -> None:

@@ -16,15 +16,10 @@ from rich.table import Table
 
 from einthoven_server import audit_commands
 from einthoven_server.audit.report import PatientReport, instant
+from einthoven_server.cli_options import Data, DatabaseUrl, Json, KeyServiceUrl
 
 app = typer.Typer(help="The audit log; the server must not be running on DATA.", no_args_is_help=True)
 _EVER_MS: Final = (1 << 63) - 1
-
-Data = Annotated[Path, typer.Option("--data", help="The server's data folder.")]
-DatabaseUrl = Annotated[
-    str | None, typer.Option("--database-url", help="A PostgreSQL URL, instead of the embedded one.")
-]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else there.")]
 
 
 @app.command()
@@ -35,10 +30,11 @@ def verify(
         list[Path] | None,
         typer.Option("--checkpoint", help="A checkpoint that someone else held: a note, or a device's document."),
     ] = None,
+    key_service: KeyServiceUrl = None,
     as_json: Json = False,
 ) -> None:
     """Check that no entry was altered, removed or moved, and that none is missing that a checkpoint knows of."""
-    held = audit_commands.verify(data, database_url, checkpoint or ())
+    held = audit_commands.verify(data, database_url, checkpoint or (), key_service)
     if as_json:
         typer.echo(msgspec.json.encode({"entries": held.entries, "intact": True, "checkpoints": held.states}).decode())
     else:
@@ -46,9 +42,11 @@ def verify(
 
 
 @app.command()
-def checkpoint(data: Data, database_url: DatabaseUrl = None, as_json: Json = False) -> None:
+def checkpoint(
+    data: Data, database_url: DatabaseUrl = None, key_service: KeyServiceUrl = None, as_json: Json = False
+) -> None:
     """Sign the log as it is now, keep the checkpoint, and print it for others to keep."""
-    signed = audit_commands.checkpoint(data, database_url)
+    signed = audit_commands.checkpoint(data, database_url, key_service)
     if as_json:
         typer.echo(msgspec.json.encode({"checkpoint": signed.note, "verifier": signed.verifier}).decode())
     else:
@@ -66,11 +64,12 @@ def report(
     until: Annotated[
         dt.datetime | None, typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="UTC; not included.")
     ] = None,
+    key_service: KeyServiceUrl = None,
     as_json: Json = False,
 ) -> None:
     """Who saw a patient's data, and when; status 3 if the log does not hold."""
     wanted = PatientReport(patient, _ms(since, 0), _ms(until, _EVER_MS))
-    found = audit_commands.report(data, database_url, wanted)
+    found = audit_commands.report(data, database_url, wanted, key_service)
     if as_json:
         problem = None if found.problem is None else str(found.problem)
         document = {"intact": found.problem is None, "problem": problem, **wanted.document()}

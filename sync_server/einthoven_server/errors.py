@@ -33,7 +33,8 @@
         ├── TooMany                 429, carries ``retry_after_s``
         ├── ChecksumMismatch        460 (tus)
         └── Busy                    503, carries ``retry_after_s``
-            └── EventRefused        503, an audit event that the database does not take, whatever its state
+            ├── EventRefused        503, an audit event that the database does not take, whatever its state
+            └── KeyServiceUnavailable  the key service does not answer, or refuses us
 
 Invariants:
     1. A message is one line, says what was wrong and what to do, and holds neither PHI nor a key.
@@ -41,6 +42,10 @@ Invariants:
 """
 
 from __future__ import annotations
+
+from typing import Final
+
+_KEY_SERVICE_RETRY_AFTER_S: Final = 5
 
 
 class ServerError(Exception):
@@ -295,3 +300,12 @@ class EventRefused(Busy):
     """An audit event that the database does not take; others may be taken."""
 
     code = "audit_unavailable"
+
+
+class KeyServiceUnavailable(Busy):
+    """The key service does not answer, refuses our credentials, or answers what it should not."""
+
+    code = "key_service_unavailable"
+
+    def __init__(self, problem: str, remedy: str = "see the server's log and the key service's") -> None:
+        super().__init__(problem, remedy, _KEY_SERVICE_RETRY_AFTER_S)

@@ -194,6 +194,7 @@ SIGNING_KEY_OVERLAP_MS: Final = (ACCESS_TOKEN_LIFETIME_S + 60) * 1000
 SIGNING_KEY_LIFETIME_MS: Final = 90 * 24 * 3600 * 1000
 """After this a key is replaced by itself."""
 JWKS_MAX_AGE_S: Final = 60
+
 # ---- audit --------------------------------------------------------------------------------------------------------
 
 AUDIT_NODE_LEVELS: Final = 8
@@ -218,6 +219,30 @@ BREAK_GLASS_OPEN_MAX: Final = 20
 """Emergency accesses of one principal that are open at once."""
 BREAK_GLASS_TEXT_MAX_CHARS: Final = 1_000
 BREAK_GLASS_PAGE_ROWS: Final = 100
+
+# ---- key services and rotation --------------------------------------------------------------------------------------
+KEYS_CHECK_INTERVAL_S: Final = 1.0
+"""How old what a process knows of patients' keys may be: rotation and erasure are seen by then."""
+KEY_SERVICE_TIMEOUT_S: Final = 5.0
+"""Of one try."""
+KEY_SERVICE_ATTEMPTS_MAX: Final = 4
+KEY_SERVICE_BACKOFF_MS: Final = 100
+"""First pause after 429 or 5xx; doubles each time, with full jitter."""
+KEY_SERVICE_RETRY_AFTER_MAX_S: Final = 5.0
+"""A service is not waited for longer, whatever it asks for."""
+KEY_SERVICE_ANSWER_MAX_BYTES: Final = 64 * 1024
+KEY_SERVICE_AT_ONCE: Final = 8
+"""Requests of one rotation to the key service."""
+KEY_SERVICE_CHECK_INTERVAL_S: Final = 15.0
+"""How long an answer of ``/readyz`` about the key service counts."""
+KEY_SERVICE_TOKEN_MARGIN_S: Final = 60.0
+"""A login's token is renewed so long before it ends."""
+REWRAP_BATCH_KEYS: Final = 100
+RESEAL_BATCH_ROWS: Final = 500
+ROTATION_GRACE_S: Final = 60.0
+"""How long what a process knew of a patient's keys may still be in use: an upload may wait for the place of signals."""
+KEY_FILE_FORGET_AFTER_S: Final = 600.0
+"""A former version of the key file may be in use for so long after a new one was made."""
 
 # ---- FHIR ---------------------------------------------------------------------------------------------------------
 FHIR_QUERY_MAX_BYTES: Final = 16 * 1024

@@ -21,7 +21,15 @@ from einthoven_server.identity.permissions import Operation, Role
 from einthoven_server.serve import interrupting, opened, parts_of
 
 
-def add_client(data: Path, database_url: str | None, role: Role, jwks: dict[str, object], *, bearer: bool) -> str:
+def add_client(
+    data: Path,
+    database_url: str | None,
+    role: Role,
+    jwks: dict[str, object],
+    *,
+    bearer: bool,
+    key_service: str | None = None,
+) -> str:
     """Make a principal on a server that is not running; return its id.
 
     Raises:
@@ -31,14 +39,14 @@ def add_client(data: Path, database_url: str | None, role: Role, jwks: dict[str,
     keys_of(jwks, algorithms_of(role))
 
     async def add(url: str) -> str:
-        async with parts_of(data, url, SystemClock()) as parts:
+        async with parts_of(data, url, SystemClock(), key_service_url=key_service) as parts:
             trail = Trail(Operation.CREATE_PRINCIPAL.value, parts.clock)
             return await parts.clients.create(role, jwks, parts.clock.now_ms(), trail.event(), bearer=bearer)
 
     return _offline(data, database_url, add)
 
 
-def rotate_signing_key(data: Path, database_url: str | None, *, at_once: bool) -> str:
+def rotate_signing_key(data: Path, database_url: str | None, *, at_once: bool, key_service: str | None = None) -> str:
     """Make a new key for access tokens on a server that is not running; return its name.
 
     Raises:
@@ -46,7 +54,7 @@ def rotate_signing_key(data: Path, database_url: str | None, *, at_once: bool) -
     """
 
     async def rotate(url: str) -> str:
-        async with parts_of(data, url, SystemClock()) as parts:
+        async with parts_of(data, url, SystemClock(), key_service_url=key_service) as parts:
             kid = await parts.signing_keys.rotate(at_once=at_once)
             await parts.audit.record(Trail(Operation.ROTATE_SIGNING_KEY.value, parts.clock).event())
             return kid

@@ -30,7 +30,7 @@ from urllib.parse import quote
 
 from einthoven_server import limits
 from einthoven_server.errors import DatabaseUnavailable
-from einthoven_server.private_files import read_or_make
+from einthoven_server.private_files import read_or_make, read_private
 
 USER: Final = "einthoven"
 _INSTALL: Final = "pginstall18"
@@ -80,11 +80,28 @@ def running(folder: Path) -> Iterator[str]:
         process = _start(cluster, binaries, socket_folder, account)
         try:
             _await_ready(cluster, process)
-            yield f"postgresql://{USER}:{quote(password)}@/postgres?host={quote(str(socket_folder), safe='')}"
+            yield _url(password, str(socket_folder))
         finally:
             _stop(process)
     finally:
         shutil.rmtree(socket_folder, ignore_errors=True)
+
+
+def url_of_running(folder: Path) -> str:
+    """The URL of a PostgreSQL that a server runs on ``folder``/postgres, for a command beside it.
+
+    Raises:
+        DatabaseUnavailable: None runs there.
+    """
+    lines = _pid_file(folder / "postgres")
+    if len(lines) < 8 or lines[7].strip() != "ready":
+        raise DatabaseUnavailable("no server runs on this data folder", "start it, or wait until it is ready")
+    password = read_private(folder / "postgres-password").decode("ascii")
+    return _url(password, lines[4].strip())
+
+
+def _url(password: str, socket_folder: str) -> str:
+    return f"postgresql://{USER}:{quote(password)}@/postgres?host={quote(socket_folder, safe='')}"
 
 
 def _account() -> pwd.struct_passwd | None:

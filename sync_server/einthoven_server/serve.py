@@ -28,21 +28,19 @@ from typing import Any, Final, NoReturn
 import msgspec
 from aiohttp import web
 
-from einthoven_server import certificates, limits, postgres_embedded, row_security, tls
+from einthoven_server import certificates, limits, postgres_embedded, tls
 from einthoven_server.assembly import Parts, make_application, make_parts
 from einthoven_server.certificates import Certificates
 from einthoven_server.clock import Clock, SystemClock
 from einthoven_server.connections import Connection, IdleConnections
-from einthoven_server.database import connected
 from einthoven_server.errors import AddressUnavailable
 from einthoven_server.identity.admin_key import AdminKey, read_admin_key
 from einthoven_server.identity.permissions import Role
-from einthoven_server.identity.tenancy import ensure_tenancy
-from einthoven_server.key_service_file import FileKeyService
-from einthoven_server.migrations import migrate
+from einthoven_server.key_services.choosing import key_service_of
 from einthoven_server.private_files import held, make_data_folder, write_atomically
 from einthoven_server.requests import AccessLog
 from einthoven_server.signals.signal_store_obstore import open_signal_store
+from einthoven_server.tenant_database import open_tenant
 
 ADMIN_KEY_NAME: Final = "admin-key.json"
 _WILDCARDS: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104  # compared with, not bound
@@ -72,6 +70,7 @@ class Settings:
         ready_file: Written when ready, removed when stopped.
         signals: URL of where raw signals lie; a folder in ``data`` where ``None``.
         public_url: Where clients reach this server, in front of whatever stands before it; its own where ``None``.
+        key_service: URL of the key service; the key file in ``data`` where ``None``.
     """
 
     data: Path
@@ -81,6 +80,7 @@ class Settings:
     ready_file: Path | None = None
     signals: str | None = None
     public_url: str | None = None
+    key_service: str | None = None
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -128,26 +128,26 @@ def opened(data: Path, database_url: str | None) -> Iterator[str]:
 
 @asynccontextmanager
 async def parts_of(
-    data: Path, database_url: str, clock: Clock, tenant: str | None = None, *, public_url: str = ""
+    data: Path,
+    database_url: str,
+    clock: Clock,
+    tenant: str | None = None,
+    *,
+    public_url: str = "",
+    key_service_url: str | None = None,
 ) -> AsyncIterator[Parts]:
     """Open, migrate and read what the applications share; without a public address no access token is good.
 
     Raises:
         StartError: Database or keys can't be used.
     """
-    key_service = FileKeyService(data / "key-encryption-key")
-    async with connected(database_url, connections_max=limits.OWNER_CONNECTIONS_MAX) as owner:
-        await migrate(owner)
-        role = await row_security.secure(owner)
-        tenancy = await ensure_tenancy(owner, key_service, clock.now_ms(), tenant=tenant)
-        named = tenancy.scope.tenant
-        settings = {} if role is None else {"role": role, row_security.TENANT_SETTING: named}
-        async with connected(database_url, settings=settings) as database:
-            if role is not None:
-                await row_security.check(database, named)
-            parts = make_parts(database, tenancy, key_service, clock, data, public_url, owner)
-            await parts.audit.prepare()
-            yield parts
+    async with (
+        key_service_of(key_service_url, data, clock) as key_service,
+        open_tenant(database_url, key_service, clock, tenant) as (database, owner, tenancy),
+    ):
+        parts = make_parts(database, tenancy, key_service, clock, data, public_url, owner)
+        await parts.audit.prepare()
+        yield parts
 
 
 @asynccontextmanager
@@ -166,7 +166,10 @@ async def serving(
         named = "localhost" if settings.host in _WILDCARDS else settings.host
         shown = certificates.ensure(settings.data, named, now)
         admin, public_url = read_admin_key(settings.data / ADMIN_KEY_NAME), settings.public_url or url
-        async with parts_of(settings.data, database_url, clock, tenant, public_url=public_url) as parts:
+        key_service = settings.key_service
+        async with parts_of(
+            settings.data, database_url, clock, tenant, public_url=public_url, key_service_url=key_service
+        ) as parts:
             await _ensure_admin(admin, parts)
             idle = IdleConnections()
             signals = await open_signal_store(settings.signals, settings.data)

@@ -79,3 +79,16 @@ def client_context(ca_pem: str) -> ssl.SSLContext:
     restrict_suites(context)
     context.load_verify_locations(cadata=ca_pem)
     return context
+
+
+def outbound_context(ca_pem: str | None = None) -> ssl.SSLContext:
+    """A context for connecting to services of others: TLS 1.3, or 1.2 with forward secrecy, AES-256-GCM in both.
+
+    Args:
+        ca_pem: The authorities to trust; the machine's where ``None``.
+    """
+    context = ssl.create_default_context(cadata=ca_pem)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384")
+    restrict_suites(context)
+    return context

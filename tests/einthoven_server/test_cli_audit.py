@@ -85,3 +85,6 @@ def test_verify_checkpoint_and_report(
         assert "entry 5" in found["problem"]
         status, _, err = call(capsys, monkeypatch, "verify", *given, "--checkpoint", str(tmp_path / "absent"))
         assert status == 1
+        for command in (["verify"], ["checkpoint"], ["report", "--patient", patient]):
+            status, _, err = call(capsys, monkeypatch, *command, *given, "--key-service", "none://of-these/key")
+            assert (status, err.count("\n")) == (2, 1)

@@ -258,3 +258,37 @@ def test_ctrl_c_before_it_runs_is_no_traceback(command) -> None:  # type: ignore
     status, _, err = command("no-such-command")
     assert status == 2
     assert "Traceback" not in err
+
+
+# ---- keys, beside a running server --------------------------------------------------------------------------------
+
+
+async def test_keys_are_rotated_by_command_beside_a_running_server_and_without_one(process: Process) -> None:
+    ready = await asyncio.to_thread(process.start)
+    where = ["--data", str(process.data), "--json"]
+
+    async def keys(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [*COMMAND, "keys", *arguments, *where]
+        return await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
+
+    async with client(ready) as http:
+        site = site_of(ready, process.data, http)
+        device = await site.new_device()
+        await device.exchange(device.rows(1, 10))
+        rotated = await keys("rotate")
+        assert (rotated.returncode, json.loads(rotated.stdout)) == (0, {"wrapped": 3}), rotated.stderr
+        assert (await device.exchange(device.rows(11, 1))).acknowledged == 11
+        refused = await keys("forget-former")
+        assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert (await asyncio.to_thread(process.end, signal.SIGTERM))[0] == 0
+    # Alone on the folder there is nobody to wait for.
+    for arguments in (["rotate-patient", "--all"], ["rotate-patient", device.identity.patient_id]):
+        rotated = await keys(*arguments)
+        assert (rotated.returncode, json.loads(rotated.stdout)) == (0, {"patients": 1}), rotated.stderr
+    assert (await keys("rotate-patient", "nobody")).returncode == 1
+    assert (await keys("rotate-patient")).returncode == 2
+    ready = await asyncio.to_thread(process.start)
+    async with client(ready) as http:
+        device.site = site_of(ready, process.data, http)
+        response = await device.exchange(device.rows(12, 1))
+        assert (response.acknowledged, response.digest.count) == (12, 12)

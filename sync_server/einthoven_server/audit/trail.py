@@ -21,6 +21,7 @@ PURPOSES: Final = MappingProxyType(
         "admin": "HSYSADMIN",
         "service": "HOPERAT",
         "server": "HSYSADMIN",
+        "operator": "HSYSADMIN",
     }
 )
 """For what a role acts unless something else is said (HL7 v3-ActReason, http://terminology.hl7.org)."""

@@ -98,7 +98,9 @@ _PATTERNS: Final = MappingProxyType(
         "capability": _Pattern("capabilities", "E", ""),
     }
 )
-_FAILED: Final = frozenset({"internal", "busy", "database_unavailable", "audit_unavailable"})
+_FAILED: Final = frozenset(
+    {"internal", "busy", "database_unavailable", "audit_unavailable", "key_rotated", "key_service_unavailable"}
+)
 """Refusals that are the server's fault: 'serious failure'; others are minor."""
 _RESOURCES: Final = frozenset(
     {

@@ -16,7 +16,7 @@ from typing import Final
 
 from einthoven_server import envelope
 from einthoven_server.database import Connection, Database, Scope
-from einthoven_server.envelope import Place
+from einthoven_server.identity.tenancy import tenant_key_context
 from einthoven_server.key_service import KeyService
 
 HASH_BYTES: Final = 16
@@ -63,7 +63,7 @@ class BlindIndexKey:
         return blind_hash(self._key, index, value)
 
     async def _found(self) -> bytes:
-        context = Place(self._scope.tenant, "", "tenant_key", "wrapped", _NAME, _VERSION).to_bytes()
+        context = tenant_key_context(self._scope.tenant, _NAME, _VERSION)
         query = "SELECT wrapped FROM tenant_key WHERE shard = $1 AND tenant = $2 AND name = $3 AND key_version = $4"
         row = await self._database.fetchrow(query, *self._scope, _NAME, _VERSION)
         if row is None:
@@ -72,7 +72,8 @@ class BlindIndexKey:
             async def work(connection: Connection) -> bytes:
                 # Of two processes that begin at once, both take the key of the first.
                 await connection.execute(
-                    "INSERT INTO tenant_key VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+                    "INSERT INTO tenant_key (shard, tenant, name, key_version, wrapped) "
+                    "VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
                     *self._scope,
                     _NAME,
                     _VERSION,

@@ -25,7 +25,7 @@ from einthoven_server.errors import NotFound, ParameterRefused, PreconditionFail
 from einthoven_server.fhir.blind_index import BlindIndexKey
 from einthoven_server.fhir.patients import NOBODY_KNOWN, KnownPatient, Wanted, Written, opened_form, sealed_form, terms
 from einthoven_server.identity.store import IdentityStore
-from einthoven_server.patient_keys import PatientKeys
+from einthoven_server.patient_keys import MadeKey, PatientKeys, hold_version
 
 _TABLE, _COLUMN = "patient_demographics", "body_sealed"
 _PATIENT: Final = """
@@ -119,15 +119,17 @@ class PatientStore:
             None if one.unless is None else await self._index_key.hashed("identifier", one.unless) for one in wanted
         ]
 
+        made = [await self._keys.prepare(str(uuid.uuid4())) if one.patient_id is None else None for one in wanted]
+
         async def work(connection: Connection) -> list[Written]:
             await connection.execute("SELECT 1 FROM tenant WHERE shard = $1 AND tenant = $2 FOR UPDATE", *self._scope)
             done = []
-            for one, index, condition in zip(wanted, entries, unless, strict=True):
+            for one, index, condition, new in zip(wanted, entries, unless, made, strict=True):
                 found = None if condition is None else await self._holder(connection, condition)
                 if found is not None:
                     done.append(Written(200, found, found=True))
                 else:
-                    done.append(await self._written(connection, one, index, now_ms))
+                    done.append(await self._written(connection, one, new, index, now_ms))
             await self._audit.append(connection, [_about(event, done)])
             return done
 
@@ -150,13 +152,13 @@ class PatientStore:
         return None if row is None else await self._opened(row)
 
     async def _written(
-        self, connection: Connection, one: Wanted, index: list[tuple[str, bytes]], now_ms: int
+        self, connection: Connection, one: Wanted, made: MadeKey | None, index: list[tuple[str, bytes]], now_ms: int
     ) -> Written:
-        if one.patient_id is None:
-            patient_id, status, version = str(uuid.uuid4()), 201, 1
-            key = await self._identities.add_patient(connection, patient_id, now_ms)
+        if made is not None:
+            patient_id, status, version, key = made.key.patient, 201, 1, made.key
+            await self._identities.add_patient(connection, made, now_ms)
         else:
-            patient_id, status = one.patient_id, 200
+            patient_id, status = one.patient_id or "", 200
             row = await connection.fetchrow(f"{_PATIENT} patient.patient_id = $3", *self._scope, patient_id)
             if row is None:
                 raise NotFound("no such Patient", "check the id")
@@ -169,6 +171,7 @@ class PatientStore:
     async def _put(
         self, connection: Connection, patient: KnownPatient, key: PatientKey, index: list[tuple[str, bytes]]
     ) -> None:
+        await hold_version(connection, self._scope, key)
         sealed = key.seal(sealed_form(patient.demographics), _TABLE, _COLUMN, f"{patient.version}")
         await connection.execute(
             "INSERT INTO patient_demographics VALUES ($1, $2, $3, $4, $5, $6, $7) "

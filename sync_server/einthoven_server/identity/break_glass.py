@@ -19,7 +19,7 @@ from einthoven_server.audit.chain import Event
 from einthoven_server.audit.log import AuditLog
 from einthoven_server.database import Connection, Database, Row, Scope
 from einthoven_server.errors import EnvelopeRefused, TooMany
-from einthoven_server.patient_keys import PatientKeys
+from einthoven_server.patient_keys import PatientKeys, hold_version
 
 TABLE: Final = "break_glass"
 COLUMN: Final = "text_sealed"
@@ -90,7 +90,7 @@ class BreakGlass:
 
         Raises:
             TooMany: Too many are open.
-            Busy: The database does not answer.
+            Busy: The database does not answer, or the patient's key was rotated meanwhile.
         """
         key, access_id = await self._keys.get(patient_id), str(uuid.uuid4())
         expires_at_ms = now_ms + limits.BREAK_GLASS_LIFETIME_MS
@@ -101,6 +101,7 @@ class BreakGlass:
             if await connection.fetchval(_OPEN, *self._scope, principal_id, now_ms) >= limits.BREAK_GLASS_OPEN_MAX:
                 wait_s = limits.RETRY_AFTER_MAX_S
                 raise TooMany("too many emergency accesses are open", "wait for one to expire", wait_s)
+            await hold_version(connection, self._scope, key)
             names = (access_id, patient_id, principal_id, reason)
             await connection.execute(_INSERT, *self._scope, *names, sealed, key.version, now_ms, expires_at_ms)
             await self._audit.append(connection, [event])

@@ -140,7 +140,9 @@ class SigningKeys:
         private = Ed25519PrivateKey.generate()
         public = private.public_key().public_bytes_raw()
         kid = thumbprint(ed25519_jwk(public))
-        wrapped = await self._key_service.wrap(private.private_bytes_raw(), self._context(kid))
+        wrapped = await self._key_service.wrap(
+            private.private_bytes_raw(), signing_key_context(self._scope.tenant, kid)
+        )
 
         async def work(connection: Connection) -> str:
             # The tenant's row keeps two nodes from making a key each.
@@ -190,7 +192,7 @@ class SigningKeys:
 
     async def _opened(self, row: Row) -> SigningKey:
         kid, public = str(row["kid"]), bytes(row["public_key"])
-        private = await self._key_service.unwrap(row["private_wrapped"], self._context(kid))
+        private = await self._key_service.unwrap(row["private_wrapped"], signing_key_context(self._scope.tenant, kid))
         jwk = ed25519_jwk(public)
         return SigningKey(
             lifetime=Lifetime(kid, int(row["signs_from_ms"])),
@@ -199,5 +201,7 @@ class SigningKeys:
             jwk={**jwk, "kid": kid, "alg": "EdDSA", "use": "sig"},
         )
 
-    def _context(self, kid: str) -> bytes:
-        return Place(self._scope.tenant, "", "signing_key", "private_wrapped", kid, 1).to_bytes()
+
+def signing_key_context(tenant: str, kid: str) -> bytes:
+    """What a wrapped signing key is bound to."""
+    return Place(tenant, "", "signing_key", "private_wrapped", kid, 1).to_bytes()

@@ -22,7 +22,7 @@ from einthoven_server.envelope import PatientKey
 from einthoven_server.identity.callers import Device, NewDevice
 from einthoven_server.identity.codes import Secret, StoredCode, Try, hash_verifier, judge, new_secret
 from einthoven_server.identity.roles import Role
-from einthoven_server.patient_keys import PatientKeys
+from einthoven_server.patient_keys import MadeKey, PatientKeys, hold_version
 from einthoven_server.replays import forget_claims
 
 _DEVICE = "SELECT * FROM device WHERE shard = $1 AND tenant = $2 AND "
@@ -55,17 +55,18 @@ class IdentityStore:
 
     async def create_patient(self, patient_id: str, now_ms: int, event: Event) -> None:
         """Make a patient and its data key."""
+        made = await self._keys.prepare(patient_id)
 
         async def work(connection: Connection) -> None:
-            await self.add_patient(connection, patient_id, now_ms)
+            await self.add_patient(connection, made, now_ms)
             await self._audit.append(connection, [event])
 
         await self._database.transact(work)
 
-    async def add_patient(self, connection: Connection, patient_id: str, now_ms: int) -> PatientKey:
-        """Make a patient and its data key within a transaction, whose audit event is the caller's; return the key."""
-        await connection.execute("INSERT INTO patient VALUES ($1, $2, $3, $4)", *self._scope, patient_id, now_ms)
-        return await self._keys.make(connection, patient_id)
+    async def add_patient(self, connection: Connection, made: MadeKey, now_ms: int) -> None:
+        """Make a patient with the key that was prepared, within a transaction whose audit event is the caller's."""
+        await connection.execute("INSERT INTO patient VALUES ($1, $2, $3, $4)", *self._scope, made.key.patient, now_ms)
+        await self._keys.insert(connection, made)
 
     async def has_patient(self, patient_id: str) -> bool:
         """Whether this tenant has that patient."""
@@ -117,6 +118,7 @@ class IdentityStore:
                 return Try.GOOD, holder["device_id"]
             if outcome is not Try.GOOD:
                 return await self._count(connection, new.secret.selector, outcome), ""
+            await hold_version(connection, self._scope, patient_key)
             alias = await connection.fetchval(
                 "UPDATE tenant SET next_device_alias = next_device_alias + 1 WHERE shard = $1 AND tenant = $2 "
                 "RETURNING next_device_alias - 1",

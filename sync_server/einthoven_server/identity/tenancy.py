@@ -44,7 +44,7 @@ async def ensure_tenancy(
     """
     key = secrets.token_bytes(envelope.KEY_BYTES)
     named = str(uuid.uuid4()) if tenant is None else tenant
-    wrapped = await key_service.wrap(key, _context(named))
+    wrapped = await key_service.wrap(key, audit_key_context(named))
 
     async def work(connection: Connection) -> tuple[str, bytes]:
         await connection.execute(
@@ -67,8 +67,14 @@ async def ensure_tenancy(
         return named, wrapped
 
     found, found_wrapped = await database.transact(work)
-    return Tenancy(Scope(shard, found), await key_service.unwrap(found_wrapped, _context(found)))
+    return Tenancy(Scope(shard, found), await key_service.unwrap(found_wrapped, audit_key_context(found)))
 
 
-def _context(tenant: str) -> bytes:
+def tenant_key_context(tenant: str, name: str, version: int) -> bytes:
+    """What a wrapped key of table ``tenant_key`` is bound to."""
+    return Place(tenant, "", "tenant_key", "wrapped", name, version).to_bytes()
+
+
+def audit_key_context(tenant: str) -> bytes:
+    """What the wrapped audit key is bound to."""
     return Place(tenant, "", "tenant", "audit_key_wrapped", tenant, 1).to_bytes()

@@ -29,6 +29,7 @@ CREATE TABLE tenant_key (
     name        text  NOT NULL,
     key_version int   NOT NULL,
     wrapped     bytea NOT NULL,
+    wrapping_round int NOT NULL DEFAULT 0,
     PRIMARY KEY (shard, tenant, name, key_version)
 );
 

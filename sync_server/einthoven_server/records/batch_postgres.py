@@ -12,6 +12,7 @@ from einthoven_protocol.messages import Cursor, Digest, Owner, ResultId, RowKind
 from einthoven_server.audit.chain import Event
 from einthoven_server.audit.log import AuditLog
 from einthoven_server.database import Connection, Row, Scope
+from einthoven_server.patient_keys import is_stale
 from einthoven_server.records import batch_writing, feed_statements, sealing, statements
 from einthoven_server.records.change_store import (
     SERVER_ALIAS,
@@ -119,6 +120,7 @@ class PostgresBatch:
         await self._audit.append(self._connection, events)
 
     async def _load_patients(self, wanted: Wanted, held: Held) -> None:
+        await self._load_key_versions(wanted, held)
         patients = list(wanted.keys)
         owners: dict[str, list[Owner]] = {patient_id: [] for patient_id in patients}
         for row in await self._fetch(statements.DEVICES, patients):
@@ -135,6 +137,14 @@ class PostgresBatch:
         aliases = [owner.device_alias for some in owners.values() for owner in some]
         for row in await self._fetch(statements.DIGESTS, aliases):
             held.digests[row[0], row[1]] = Digest(row[2], int.from_bytes(row[3], "big"))
+
+    async def _load_key_versions(self, wanted: Wanted, held: Held) -> None:
+        for patient_id, version, seals in await self._fetch(statements.KEY_VERSIONS, list(wanted.keys)):
+            held.key_versions.setdefault(patient_id, {})[version] = seals
+        # With a key that was overtaken nothing is opened: the others of this batch are not to suffer for it.
+        for patient_id, versions in held.key_versions.items():
+            if is_stale(wanted.keys[patient_id], versions):
+                del wanted.keys[patient_id]
 
     async def _load_marks(self, wanted: Wanted, held: Held) -> dict[tuple[int, int], int]:
         """Marks; and by (alias, epoch) up to which counter there can be results at all."""
@@ -183,7 +193,9 @@ class PostgresBatch:
 
     async def _load_server_notes(self, wanted: Wanted, held: Held) -> None:
         patients = {
-            patient_id for alias, patient_id in wanted.server_words.items() if (alias, SERVER_WORDS) not in held.digests
+            patient_id
+            for alias, patient_id in wanted.server_words.items()
+            if (alias, SERVER_WORDS) not in held.digests and patient_id in wanted.keys
         }
         if not patients:
             return

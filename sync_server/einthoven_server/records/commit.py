@@ -1,6 +1,6 @@
 """One batch of changes as one transaction: load what it touches, let the ledger decide, write, read the feed.
 
-It deliberately decides nothing but replay and revocation, which only the transaction can know.
+It deliberately decides nothing but replay, revocation and rotated keys, which only the transaction can know.
 
 Invariants:
     1. A batch is all or nothing, audit entries included.
@@ -27,6 +27,7 @@ from einthoven_protocol.messages import (
 )
 from einthoven_server.errors import RequestRefused, Unauthorized
 from einthoven_server.identity.guard import revoked
+from einthoven_server.patient_keys import is_stale, rotated
 from einthoven_server.records import feed_page
 from einthoven_server.records.books import Books
 from einthoven_server.records.change_store import (
@@ -44,6 +45,7 @@ from einthoven_server.records.changes import (
     Give,
     Push,
     WriteNote,
+    key_of,
     patient_of,
     writer_of,
 )
@@ -134,6 +136,10 @@ async def _fresh(batch: ChangeBatch, pushes: Sequence[Push], now_ms: int) -> dic
 
 
 def _barred(change: Change, books: Books, fresh: dict[int, bool]) -> RequestRefused | None:
+    key = key_of(change)
+    # The shard's lock is held: a version that is there now stays until what is sealed with it is committed.
+    if key is not None and is_stale(key, books.held.key_versions.get(key.patient, {})):
+        return rotated()
     if not isinstance(change, Push | Give):
         return None
     if not fresh.get(id(change), True):

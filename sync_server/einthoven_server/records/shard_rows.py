@@ -180,6 +180,7 @@ class Held:
         documents: Version held, by (patient, name).
         named_elsewhere: Those wanted whose name the tenant has (for a patient's), or a patient (for the tenant's).
         cursors: How far pushing devices were known to have read.
+        key_versions: Versions of patients' data keys that are there, and whether each seals; empty if nothing is known.
     """
 
     patients: dict[str, Patient] = field(default_factory=dict)
@@ -199,6 +200,7 @@ class Held:
     documents: dict[tuple[str, str], int] = field(default_factory=dict)
     named_elsewhere: set[tuple[str, str]] = field(default_factory=set)
     cursors: dict[int, Cursor] = field(default_factory=dict)
+    key_versions: dict[str, dict[int, bool]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -34,6 +34,10 @@ WHERE stored.shard = $1 AND stored.tenant = $2 AND stored.patient_id = ANY($3::t
 ORDER BY stored.device_alias
 """
 
+KEY_VERSIONS: Final = """
+SELECT patient_id, key_version, seals FROM patient_key WHERE shard = $1 AND tenant = $2 AND patient_id = ANY($3::text[])
+"""
+
 HORIZONS: Final = """
 SELECT patient_id, collected_seq FROM patient_horizon
 WHERE shard = $1 AND tenant = $2 AND patient_id = ANY($3::text[])

@@ -25,7 +25,10 @@ def wanted_by(changes: Sequence[Change], shard_epoch: int) -> Wanted:
     for change in changes:
         key = key_of(change)
         if key is not None:
-            wanted.keys[patient_of(change)] = key
+            known = wanted.keys.setdefault(patient_of(change), key)
+            # Of two that were read before and after a rotation's step, the one that opens more of what is there.
+            if (key.version, len(key.versions)) > (known.version, len(known.versions)):
+                wanted.keys[patient_of(change)] = key
         if isinstance(change, Push):
             _of_push(wanted, change)
         elif isinstance(change, Give):

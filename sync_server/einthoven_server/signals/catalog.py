@@ -22,6 +22,7 @@ from einthoven_server.audit.chain import Event
 from einthoven_server.audit.log import AuditLog
 from einthoven_server.database import Connection, Database, Scope
 from einthoven_server.identity.callers import Device
+from einthoven_server.patient_keys import hold_version
 from einthoven_server.records.sealing import open_result
 from einthoven_server.signals import quotas
 from einthoven_server.signals.tus import Upload
@@ -53,6 +54,10 @@ FROM unnest($6::int[], $7::int[], $8::bytea[], $9::int[], $10::int[])
     AS asked(epoch, counter, digest, first_byte, n_bytes)
 ON CONFLICT DO NOTHING
 """
+_SEALED_WITH: Final = (
+    "UPDATE signal_chunk SET key_version = $5 WHERE shard = $1 AND tenant = $2 AND device_alias = $3 AND chunk = $4 "
+    "AND key_version <> $5"
+)
 _ADD_USAGE: Final = """
 INSERT INTO signal_usage VALUES ($1, $2, $3, $4, $5, $5)
 ON CONFLICT (shard, tenant, device_alias) DO UPDATE SET
@@ -176,6 +181,7 @@ class SignalCatalog:
         ]
 
         async def work(connection: Connection) -> None:
+            await hold_version(connection, self._scope, device.patient_key)
             new = await connection.fetchrow(
                 "INSERT INTO signal_chunk VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING "
                 "RETURNING length",
@@ -192,6 +198,9 @@ class SignalCatalog:
             if new is not None:
                 usage = (device.alias, kept.now_ms // quotas.DAY_MS, kept.length)
                 await connection.execute(_ADD_USAGE, *self._scope, *usage)
+            else:  # its object was put in place of the one that was there
+                sealed_with = (device.alias, kept.upload.chunk, device.patient_key.version)
+                await connection.execute(_SEALED_WITH, *self._scope, *sealed_with)
             await self._uploads.finish(connection, kept.upload)
             await self._audit.append(connection, [kept.event])
 

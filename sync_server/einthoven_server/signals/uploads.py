@@ -17,6 +17,7 @@ from typing import Final
 from einthoven_server.database import Connection, Database, Row, Scope
 from einthoven_server.errors import Conflict, TooLarge, TooMany
 from einthoven_server.identity.callers import Device
+from einthoven_server.patient_keys import hold_version
 from einthoven_server.signals import quotas, statements
 from einthoven_server.signals.tus import Creation, Upload
 
@@ -95,6 +96,7 @@ class UploadStore:
             row = await connection.fetchrow(statements.ADVANCE, *self._scope, *moved)
             if row is None:
                 raise Conflict("the upload stands at another offset", "ask for it with HEAD")
+            await hold_version(connection, self._scope, device.patient_key)
             kept = (upload.upload_id, upload.offset, sealed, device.patient_key.version)
             await connection.execute(statements.PUT_PIECE, *self._scope, *kept)
             return _upload(row)
