@@ -15,6 +15,7 @@ from tests.einthoven_server.site import Answer, Device, Site
 from einthoven.account import Account
 from einthoven_server import limits
 from einthoven_server.database import Connection
+from einthoven_server.fhir.scopes import covers
 
 FHIR = "application/fhir+json"
 ONLY = {"If-None-Exist": "identifier=urn:clinic|MRN-1"}
@@ -226,3 +227,33 @@ async def test_an_export_has_the_care_team_s_patients_and_its_entry_names_them(
     assert (await site.send("DELETE", path, token=site.admin)).status == 200
     assert await patients() == {patient}
     assert third not in await patients()
+
+
+@pytest.mark.parametrize(
+    ("scopes", "kind", "interactions", "covered"),
+    [
+        (set(), "Patient", "cru", True),
+        ({"system/Patient.rs"}, "Patient", "r", True),
+        ({"system/Patient.rs"}, "Patient", "cr", False),
+        ({"system/Patient.r", "system/Patient.c"}, "Patient", "cr", True),
+        ({"system/*.rs"}, "Observation", "s", True),
+        ({"system/Patient.rs"}, "Observation", "r", False),
+    ],
+)
+def test_scopes_narrow(scopes: set[str], kind: str, interactions: str, covered: bool) -> None:
+    assert covers(scopes, kind, interactions) is covered
+
+
+async def test_a_token_does_no_more_than_its_scopes_say(site: Site, patient: str, device: Device) -> None:
+    principal, service = await site.new_principal("service", treats=False, scopes=["system/Observation.s"])
+    await site.join(patient, principal)
+    (first, *_) = await found(site, f"/Observation?patient={patient}&_include=Observation:subject", service)
+    assert await found(site, f"/Observation?patient={patient}&_include=Observation:subject", service) != []
+    along = await found(site, f"/Observation?patient={patient}&_revinclude=Provenance:target", service)
+    assert {one["resourceType"] for one in along} == {"Observation"}
+    refused = [("GET", f"/Observation/{first['id']}", None), ("GET", f"/Patient/{patient}", None)]
+    refused += [("GET", f"/{kind}?patient={patient}", None) for kind in KINDS if kind != "Observation"]
+    refused += [("GET", "/Patient?family=mustermann", None), ("GET", "/$export", None), ("POST", "/Patient", MUSTER)]
+    for method, path, body in refused:
+        answer = await ask(site, method, path, service, body, Prefer="respond-async")
+        assert (answer.status, answer.error) == (403, "insufficient_scope"), path

@@ -28,7 +28,9 @@ from einthoven_server.fhir.patient_addresses import PATIENT_BY_ID, PatientAddres
 from einthoven_server.fhir.patient_store import PatientStore
 from einthoven_server.fhir.result_addresses import ResultAddresses
 from einthoven_server.fhir.result_index import ResultIndex
-from einthoven_server.identity.guard import Guard
+from einthoven_server.fhir.scopes import CREATE, READ, SEARCH, UPDATE, require
+from einthoven_server.identity.callers import Principal
+from einthoven_server.identity.guard import Guard, PrincipalHandler
 from einthoven_server.identity.permissions import Operation
 from einthoven_server.identity.store import IdentityStore
 from einthoven_server.key_service import KeyService
@@ -99,6 +101,16 @@ def render_outcome(refused: RequestRefused) -> web.Response:
     return with_headers(json_response(operation_outcome(refused), refused.status, FHIR_TYPE), refused)
 
 
+def _scoped(kind: str, interactions: str, handler: PrincipalHandler) -> PrincipalHandler:
+    """A handler for whose token's scopes cover it."""
+
+    async def act(request: web.Request, principal: Principal, trail: Trail) -> web.StreamResponse:
+        require(principal.scopes, kind, interactions)
+        return await handler(request, principal, trail)
+
+    return act
+
+
 def make_application(
     *,
     parts: FhirParts,
@@ -164,8 +176,11 @@ def make_application(
             web.get(status, guarded(Operation.EXPORT, exports.status)),
             web.delete(status, guarded(Operation.EXPORT, exports.end)),
             web.get("/$export-file/{export_id}/{kind}.ndjson", guarded(Operation.FETCH_EXPORT, exports.file)),
-            web.post("/Patient", guarded(Operation.BRING_PATIENT, people.create)),
-            web.put("/Patient/{id}", guarded(Operation.CHANGE_PATIENT, people.change, about=PATIENT_BY_ID)),
+            web.post("/Patient", guarded(Operation.BRING_PATIENT, _scoped("Patient", CREATE, people.create))),
+            web.put(
+                "/Patient/{id}",
+                guarded(Operation.CHANGE_PATIENT, _scoped("Patient", UPDATE, people.change), about=PATIENT_BY_ID),
+            ),
         ]
     )
     of_results, of_patients = (
@@ -179,12 +194,12 @@ def make_application(
     handlers["Device"] = (of_results, devices.read, devices.search, devices.owner)
     handlers["Patient"] = (of_patients, people.read, people.search, PATIENT_BY_ID)
     for kind, ((may_read, may_search), read, search, owner) in handlers.items():
-        searched = guarded(may_search, search)
+        searched = guarded(may_search, _scoped(kind, SEARCH, search))
         app.add_routes(
             [
                 web.get(f"/{kind}", searched),
                 web.post(f"/{kind}/_search", searched),
-                web.get(f"/{kind}/{{id}}", guarded(may_read, read, about=owner)),
+                web.get(f"/{kind}/{{id}}", guarded(may_read, _scoped(kind, READ, read), about=owner)),
             ]
         )
     return app

@@ -31,6 +31,7 @@ from einthoven_server.fhir.devices import DeviceStore, device_resource
 from einthoven_server.fhir.mapping import instant
 from einthoven_server.fhir.patient_store import PatientStore
 from einthoven_server.fhir.result_addresses import ResultAddresses
+from einthoven_server.fhir.scopes import READ, covers, require
 from einthoven_server.fhir.search_values import alternatives, shown
 from einthoven_server.identity.access import Access, access_of
 from einthoven_server.identity.callers import Principal
@@ -177,7 +178,7 @@ class ExportAddresses:
         answers.check_acceptable(request)
         if answers.prefers(request, "respond-async") is None:
             raise Malformed("an export is made on the side only", "send Prefer: respond-async")
-        kinds: tuple[str, ...] = KINDS
+        kinds = tuple(kind for kind in KINDS if covers(principal.scopes, kind, READ))
         for name, text in request.query.items():
             if name == "_type":
                 kinds = tuple(dict.fromkeys(alternatives(name, text)))
@@ -185,6 +186,8 @@ class ExportAddresses:
                 raise ParameterRefused(shown(name), "is not taken here", "give _type and _outputFormat only")
         if not set(kinds) <= set(KINDS):
             raise ParameterRefused("_type", "has a type that is not exported", f"known are {', '.join(KINDS)}")
+        for kind in kinds or KINDS:
+            require(principal.scopes, kind, READ)
         address = f"{self._base_url}{request.path[request.path.index('/R4') + 3 :]}"
         url = address + (f"?_type={','.join(kinds)}" if "_type" in request.query else "")
         made = await self._exports.begin(principal.principal_id, kinds, url, self._clock.now_ms())
@@ -221,6 +224,7 @@ class ExportAddresses:
         answers.check_acceptable(request, _FORMATS)
         export = await self._find(request, principal)
         kind = request.match_info["kind"]
+        require(principal.scopes, kind if kind in KINDS else "*", READ)
         if kind not in export.kinds:
             raise NotFound("no such file", "see the export's status")
         access = access_of(request)

@@ -30,6 +30,7 @@ from einthoven_server.fhir.patient_store import PatientStore
 from einthoven_server.fhir.patients import KnownPatient, Wanted, Written, folded, reaches, read_patient
 from einthoven_server.fhir.result_columns import fits
 from einthoven_server.fhir.result_search import is_token
+from einthoven_server.fhir.scopes import CREATE, READ, UPDATE, covers, require
 from einthoven_server.fhir.search_parameters import Search, Value, parse_search
 from einthoven_server.fhir.search_values import DateRange, Token, parse_date, parse_token
 from einthoven_server.fhir.transactions import Entry, read_transaction, transaction_response
@@ -118,18 +119,16 @@ class PatientAddresses:
 
     async def create(self, request: web.Request, principal: Principal, trail: Trail) -> web.Response:
         """POST /Patient, also only if none exists (If-None-Exist: identifier=system|value)."""
-        del principal
         answers.check_acceptable(request)
         demographics = read_patient(await _body(request, limits.JSON_BODY_MAX_BYTES), patient_id=None)
         condition = request.headers.get("If-None-Exist")
         unless = None if condition is None else identifier_of(condition, "If-None-Exist")
         trail.about(_KIND)
         (written,) = await self._write([Wanted(demographics, unless)], trail)
-        return self._written(request, written, await _readable(access_of(request), [written]))
+        return self._written(request, written, await _readable(access_of(request), principal, [written]))
 
     async def change(self, request: web.Request, principal: Principal, trail: Trail) -> web.Response:
         """PUT /Patient/{id}, also only a version (If-Match)."""
-        del principal
         answers.check_acceptable(request)
         access = access_of(request)
         wanted = access.patient_id
@@ -138,15 +137,16 @@ class PatientAddresses:
         version = version_of(request.headers.get("If-Match"))
         changed = Wanted(demographics, patient_id=wanted, if_version=version)
         (written,) = await self._write([changed], trail)
-        return self._written(request, written, await _readable(access, [written]))
+        return self._written(request, written, await _readable(access, principal, [written]))
 
     async def transact(self, request: web.Request, principal: Principal, trail: Trail) -> web.Response:
         """POST /: a transaction of patients to be made or changed."""
-        del principal
         answers.check_acceptable(request)
         entries = read_transaction(check_json(await _body(request, limits.FHIR_BUNDLE_MAX_BYTES)))
         wanted = [self._wanted(one) for one in entries]
         ids = sorted({one.patient_id for one in wanted if one.patient_id is not None})
+        used = {CREATE if one.patient_id is None else UPDATE for one in wanted}
+        require(principal.scopes, _KIND, "".join(sorted(used)))
         access = access_of(request)
         trail.about(_KIND)
         if any(one.patient_id is None for one in wanted) and not access.may(Operation.BRING_PATIENT):
@@ -155,7 +155,7 @@ class PatientAddresses:
             raise NotFound("a patient of the bundle is not there", "check the ids; nothing was done")
         written = await self._write(wanted, trail)
         full = answers.prefers(request, "return") == "representation"
-        readable = await _readable(access, written) if full else {}
+        readable = await _readable(access, principal, written) if full else {}
         return answers.bundle_answer(encoded(transaction_response(written, readable)))
 
     async def _write(self, wanted: Sequence[Wanted], trail: Trail) -> list[Written]:
@@ -184,10 +184,11 @@ async def _visible(access: Access, named: Sequence[set[str]]) -> list[str] | Non
     return None if access.sees_everybody() else await access.patients()
 
 
-async def _readable(access: Access, written: Sequence[Written]) -> dict[str, dict[str, Any]]:
+async def _readable(access: Access, principal: Principal, written: Sequence[Written]) -> dict[str, dict[str, Any]]:
     """The resources of those whom the caller may read, and of those whom it made or changed itself, by id."""
     found = [one.patient.patient_id for one in written if one.found]
-    seen = await access.seen(found, Operation.READ_PATIENT) if found else frozenset()
+    may_read = covers(principal.scopes, _KIND, READ)
+    seen = await access.seen(found, Operation.READ_PATIENT) if found and may_read else frozenset()
     return {
         one.patient.patient_id: access.shown(Resource.PATIENT, one.patient.shown())
         for one in written

@@ -13,7 +13,7 @@ Invariants:
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 from aiohttp import web
@@ -29,6 +29,7 @@ from einthoven_server.fhir.patient_store import PatientStore
 from einthoven_server.fhir.reports import diagnostic_report, ecg_observation, provenance
 from einthoven_server.fhir.result_index import ResultIndex
 from einthoven_server.fhir.result_search import ids_of, kind_of, mask_of
+from einthoven_server.fhir.scopes import READ, covers
 from einthoven_server.fhir.search_parameters import Place, Search, page_text, parse_search
 from einthoven_server.fhir.templates import Templates
 from einthoven_server.identity.access import Access, Locator, access_of
@@ -124,7 +125,6 @@ class ResultAddresses:
         """GET /{type}?..., POST /{type}/_search."""
 
         async def search(request: web.Request, principal: Principal, trail: Trail) -> web.Response:
-            del principal
             answers.check_acceptable(request)
             trail.about(kind)
             access = access_of(request)
@@ -132,7 +132,7 @@ class ResultAddresses:
             shown_as = kind_of(asked)
             found = await self._found(asked, shown_as, access)
             entries = [entry(self._base_url, *one) for one in await self.shown(shown_as, found.stored, access)]
-            along = await self._along(asked, found.stored, access)
+            along = await self._along(asked, found.stored, access, principal.scopes)
             entries += [entry(self._base_url, *one, "include") for one in along]
             following = None if found.following is None else page_text(found.following)
             return answers.bundle_answer(
@@ -224,7 +224,9 @@ class ResultAddresses:
                 ecgs.append(_made(ecg_observation(one, self._tenant, waveform), access))
         return ecgs
 
-    async def _along(self, asked: Search, stored: Sequence[StoredResult], access: Access) -> list[Shown]:
+    async def _along(
+        self, asked: Search, stored: Sequence[StoredResult], access: Access, scopes: Collection[str]
+    ) -> list[Shown]:
         """What was asked to come along, as far as it may be read by itself."""
         along: list[Shown] = []
         if not (asked.include or asked.reverse_include):
@@ -232,13 +234,13 @@ class ResultAddresses:
         patients = sorted({one.patient_id for one in stored})
         read = await access.seen(patients, Operation.READ_RESOURCE)
         readable = [one for one in stored if one.patient_id in read]
-        if "DiagnosticReport:result" in asked.include:
+        if "DiagnosticReport:result" in asked.include and covers(scopes, "Observation", READ):
             along += await self.shown(Kind.OBSERVATION, readable, access)
             along += await self.shown(Kind.ECG, readable, access)
-        if asked.include - {"DiagnosticReport:result"}:
+        if asked.include - {"DiagnosticReport:result"} and covers(scopes, "Patient", READ):
             known = await self._patients.by_ids(sorted(await access.seen(patients, Operation.READ_PATIENT)))
             along += [_made(one.shown(), access) for one in known]
-        if asked.reverse_include:
+        if asked.reverse_include and covers(scopes, "Provenance", READ):
             along += await self.shown(Kind.PROVENANCE, readable, access)
         return along
 
