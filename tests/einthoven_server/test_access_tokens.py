@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.einthoven_server.site import Answer, Site
-from tests.einthoven_server.test_attacks_tokens import METADATA, made, parts, token_of
+from tests.einthoven_server.test_attacks_tokens import DOCUMENTS, made, parts, token_of
 from tests.einthoven_server.tokens import ask, assertion, proof, public_jwk, use
 
 from einthoven.account import Account
@@ -45,9 +45,10 @@ async def test_a_service_of_smart_gets_a_bearer_token_if_it_is_registered_so(sit
     assert (answer.json["token_type"], answer.json["scope"]) == ("Bearer", "system/Patient.r")
     assert answer.headers["Cache-Control"] == "no-store"
     token = answer.json["access_token"]
-    assert (await use(site, "GET", METADATA, token, None)).status == 200
-    headers = {"Authorization": f"DPoP {token}", "DPoP": proof(site, Ed25519PrivateKey.generate(), "GET", METADATA)}
-    assert (await site.send("GET", METADATA, headers=headers)).status == 401
+    nobody = f"/fhir/R4/Patient/{uuid.uuid4()}"
+    assert (await use(site, "GET", nobody, token, None)).status == 404
+    headers = {"Authorization": f"DPoP {token}", "DPoP": proof(site, Ed25519PrivateKey.generate(), "GET", nobody)}
+    assert (await site.send("GET", nobody, headers=headers)).status == 401
     none = await ask(site, assertion(site, client_id, key, alg, "k"), scope="system/Device.r")
     assert (none.status, none.error) == (400, "invalid_scope")
 
@@ -88,7 +89,7 @@ async def test_a_principal_that_would_be_weak_or_more_than_it_should_is_refused(
 async def test_a_patient_is_one_that_is_there(site: Site) -> None:
     patient = await site.new_patient()
     _, account = await site.new_principal("patient", patient_id=patient)
-    assert (await site.send("GET", METADATA, token=account)).status == 200
+    assert (await site.send("GET", f"/v1/patients/{patient}/results", token=account)).status == 200
     body = {"role": "patient", "jwks": Account().public_jwks(), "patient_id": str(uuid.uuid4())}
     assert (await site.send("POST", "/v1/principals", token=site.admin, json=body)).status == 404
 
@@ -153,7 +154,7 @@ async def _principal(site: Site) -> tuple[str, Account]:
 
 
 async def signed_by(site: Site, account: Account) -> str:
-    shown = await site.authorization(account).headers(site.http, "GET", METADATA)
+    shown = await site.authorization(account).headers(site.http, "GET", DOCUMENTS)
     return str(parts(shown["Authorization"].removeprefix("DPoP "))[0]["kid"])
 
 
