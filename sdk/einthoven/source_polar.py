@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Final
@@ -39,6 +40,9 @@ MAX_QUEUED_PACKETS: Final = 256
 """Packets that wait to be taken up, the oldest go first: two minutes of ECG."""
 MAX_REFUSED_IN_A_ROW: Final = 16
 """Malformed frames in a row after which the stream is given up."""
+SILENCE_SLICES: Final = 4
+"""Parts in which a silence is waited out. A program that stands still (a freezer, a debugger, a long computation)
+finds a timer run out and the frames of that time unread: that costs one part, not the connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,11 +222,13 @@ class PolarSource:
         self._wake.clear()
         if self._queue or self._lost or self._closed:
             return
-        try:
-            async with asyncio.timeout(self._patience.stall_s if self._streamed else self._patience.first_ecg_s):
-                await self._wake.wait()
-        except TimeoutError:
-            self._lost = True
+        for _ in range(SILENCE_SLICES):
+            silence_s = self._patience.stall_s if self._streamed else self._patience.first_ecg_s
+            with suppress(TimeoutError):
+                async with asyncio.timeout(silence_s / SILENCE_SLICES):
+                    await self._wake.wait()
+                return
+        self._lost = True
 
     def _take_frame(self, value: bytes) -> None:
         try:
