@@ -28,7 +28,9 @@ MAX_RATE_ERROR_PERMILLE: Final = 15
 MAX_ANCHORS: Final = 256
 """Stamps in the fit."""
 ANCHOR_SPACING_S: Final = 1
-"""Least distance of two stamps in the fit, seconds, after the first ``FIRST_ANCHORS``: the fit spans four minutes."""
+"""Least distance of two stamps in the fit, seconds, in the long run: the fit spans four minutes."""
+ANCHORS_A_SPAN: Final = 32
+"""Before that, after the first ``FIRST_ANCHORS``, the least distance is the span of the stamps over this."""
 FIRST_ANCHORS: Final = 8
 """Stamps that are kept however close they are, and under which the scatter is not yet known."""
 MIN_TOLERANCE_MS: Final = 15
@@ -135,31 +137,46 @@ class DriftLine:
         """Disagreement at a sample that is jitter: the scatter of the stamps, and what the rate may have run off.
 
         Of the scatter no more than half the packet counts (``samples`` long), so that the loss of one like it shows.
-        Until two stamps are known the rate may be off by its limit; then by what the scatter leaves open.
+        Until two stamps are known the rate may be off by its limit; then by what the scatter leaves open of the slope.
         """
         n = len(self._anchors)
-        scatter = MAX_TOLERANCE_MS * _NS_PER_MS
+        spread = MAX_TOLERANCE_MS * _NS_PER_MS
         if n >= FIRST_ANCHORS:
-            mean = self._sum_residual * TOLERANCE_IN_MEAN_DEVIATIONS // n
-            scatter = min(scatter, max(MIN_TOLERANCE_MS * _NS_PER_MS, mean))
-        scatter = min(scatter, max(MIN_TOLERANCE_MS * _NS_PER_MS, self.ns_in(samples) // 2))
-        if not n:
-            return scatter
-        distance = max(0, index - self._anchors[-1][1])
-        limit_ns = distance * self._limit_ns.numerator // self._limit_ns.denominator
-        span = isqrt(4 * self._variance // n)  # the distance, of two stamps; 0.6 of the span, of many
-        return scatter + (min(limit_ns, scatter * distance // span) if span else limit_ns)
+            mean_of_few = self._sum_residual * (n + FIRST_ANCHORS) // n**2  # a few may agree by chance
+            spread = min(spread, TOLERANCE_IN_MEAN_DEVIATIONS * mean_of_few)
+        least = MIN_TOLERANCE_MS * _NS_PER_MS
+        scatter = min(max(least, spread), max(least, self.ns_in(samples) // 2))
+        return self._with_run_off_ns(index, scatter, spread) if n else scatter
+
+    def _with_run_off_ns(self, index: int, scatter_ns: int, spread_ns: int) -> int:
+        """The scatter and what the line may be off at a sample by its slope, which the slope's limits bound.
+
+        The standard error of a regression's prediction (Draper & Smith, Applied Regression Analysis, 3rd ed., 1.4), in
+        as many sigmas as the spread is of one stamp: it grows from the middle of this stretch's stamps, and adds to
+        the scatter as squares do.
+        """
+        distance = max(0, index - self._stretch.sum_i // self._stretch.n)
+        limit = self._limit_ns + abs(self._slope)
+        limit_ns = distance * limit.numerator // limit.denominator
+        if self._variance <= 0:
+            return scatter_ns + limit_ns
+        return min(scatter_ns + limit_ns, isqrt(scatter_ns**2 + (spread_ns * distance) ** 2 // self._variance))
 
     def add(self, index: int, stamp_ns: int, *, trusted: bool = True) -> None:
         """Take a sample's stamp into account; one that was not believed counts as scatter alone."""
-        n = len(self._anchors)
-        if n and index - self._anchors[-1][1] < (ANCHOR_SPACING_S * self._nominal_hz if n >= FIRST_ANCHORS else 1):
+        if self._anchors and index - self._anchors[-1][1] < self._spacing():
             return
         residual = abs(stamp_ns - self.ns_at(index)) if self._stretch.n else 0
         residual = min(residual, MAX_TOLERANCE_MS * _NS_PER_MS)
         if not trusted:
             stamp_ns = self.ns_at(index)
         self._keep(index, stamp_ns - self._nominal_ns(index), residual)
+
+    def _spacing(self) -> Fraction:
+        if len(self._anchors) < FIRST_ANCHORS:
+            return Fraction(1)
+        span = self._anchors[-1][1] - self._anchors[0][1]
+        return min(ANCHOR_SPACING_S * self._nominal_hz, Fraction(span, ANCHORS_A_SPAN))
 
     def _keep(self, index: int, y: int, residual: int) -> None:
         self._anchors.append((self._stretch, index, y, residual))

@@ -13,7 +13,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from tests.ble.polar_frames import captured
 
 from einthoven.clock_drift import (
     ESTABLISHED_PPM,
+    FIRST_ANCHORS,
     MAX_ANCHORS,
     MAX_RATE_ERROR_PERMILLE,
     MAX_TOLERANCE_MS,
@@ -212,6 +213,9 @@ def test_after_a_day_times_are_still_true(ppm: int) -> None:
 @given(
     st.sampled_from([-10_000, -300, 0, 10_000]), st.sampled_from([36, 73, 130]), st.integers(0, 40), st.integers(0, 99)
 )
+@example(-10_000, 36, 21, 44)  # eight stamps that agree by chance on a wrong rate
+@example(-300, 73, 33, 3690)
+@example(-10_000, 36, 38, 660_621)
 def test_stamps_that_scatter_by_tens_of_ms_invent_no_gap(ppm: int, n: int, jitter_ms: int, seed: int) -> None:
     rng = random.Random(seed)
     sensor = sensor_of(ppm, Stamped.FIRST)
@@ -225,6 +229,28 @@ def test_stamps_that_scatter_by_tens_of_ms_invent_no_gap(ppm: int, n: int, jitte
     assert max(abs(at_ms - sensor.ns(value) // MS) for _, value, at_ms in late) <= max(1, math.ceil(jitter_ms / 2))
     if recorder.timeline.rate_hz != RATE:
         assert abs(recorder.timeline.rate_hz / sensor.rate - 1) * 10**6 <= 4 * ESTABLISHED_PPM
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.sampled_from([-10_000, -300, 0, 10_000]),
+    st.sampled_from([20, 36, 73, 130]),
+    st.integers(0, 38),
+    st.integers(0, 99),
+    st.integers(2, 40),
+)
+def test_a_lost_packet_shows_however_few_stamps_came_before(
+    ppm: int, n: int, jitter_ms: int, seed: int, lost: int
+) -> None:
+    rng = random.Random(seed)
+    sensor = sensor_of(ppm, Stamped.FIRST)
+    packets = [sensor.packet(k * n, n, off_ms=rng.uniform(-jitter_ms, jitter_ms)) for k in range(60)]
+    recorder = recorded([*packets[:lost], *packets[lost + 1 :]])
+    gaps = [event.missing_ms for event in recorder.of(GapFound) if isinstance(event, GapFound)]
+    assert gaps
+    if lost >= FIRST_ANCHORS:  # before, the slope is anything within its limits
+        assert sum(gaps) == pytest.approx(n * 1000 / sensor.rate, abs=2 * jitter_ms + 15)
+    assert not recorder.of(OverlapDropped, LateDropped, ClockJumped)
 
 
 @RATES
