@@ -34,8 +34,8 @@ from einthoven_server.fhir.search_parameters import Place, Search, page_text, pa
 from einthoven_server.fhir.templates import Templates
 from einthoven_server.identity.access import Access, Locator, access_of
 from einthoven_server.identity.callers import Principal
-from einthoven_server.identity.guard import PrincipalHandler
 from einthoven_server.identity.permissions import Operation, Resource
+from einthoven_server.identity.token_requests import PrincipalHandler
 from einthoven_server.records.resource_ids import Kind, result_of
 from einthoven_server.records.store import RecordStore
 from einthoven_server.records.stored_result import StoredResult
