@@ -259,6 +259,8 @@ FHIR_ECG_PAGE_MAX_ROWS: Final = 20
 """ECGs on a page: each is up to 120,000 numbers in decimal."""
 FHIR_ECG_SCANNED_MAX_ROWS: Final = 5_000
 """Results looked at for a page of ECGs; the next link goes on behind them."""
+FHIR_AUDIT_SCANNED_MAX_ROWS: Final = 1_000
+"""Entries of the audit log looked at for a page of AuditEvents; the next link goes on behind them."""
 FHIR_BUNDLE_MAX_BYTES: Final = 1024 * 1024
 FHIR_BUNDLE_MAX_ENTRIES: Final = 200
 """Of one transaction: it holds its locks until all of them are done."""

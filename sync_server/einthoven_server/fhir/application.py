@@ -1,7 +1,7 @@
 """The addresses of ``fhir``: FHIR R4 under /fhir/R4 (docs/fhir.md).
 
-It deliberately takes no parameter it does not know: one that is ignored looks like one that was obeyed. Consent and
-AuditEvent join with the parts that keep them: a line in ``PARAMETERS`` and a pair of handlers each.
+It deliberately takes no parameter it does not know: one that is ignored looks like one that was obeyed. Consent
+joins with the part that keeps it: a line in ``PARAMETERS`` and a pair of handlers each.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from einthoven_server.clock import Clock
 from einthoven_server.errors import RequestRefused
 from einthoven_server.fhir import answers
 from einthoven_server.fhir.answers import FHIR_TYPE
+from einthoven_server.fhir.audit_addresses import AuditAddresses
 from einthoven_server.fhir.capability import capability_statement, smart_configuration
 from einthoven_server.fhir.device_addresses import DeviceAddresses
 from einthoven_server.fhir.exports import ExportAddresses
@@ -50,14 +51,14 @@ class _Resource(NamedTuple):
     Attributes:
         reads: What reading one is.
         read: Reads one.
-        owner: Whose it is.
+        owner: Whose it is; ``None`` where the handler asks about whom it concerns.
         searches: What searching is.
         search: Searches.
     """
 
     reads: Operation
     read: PrincipalHandler
-    owner: Locator
+    owner: Locator | None
     searches: Operation
     search: PrincipalHandler
 
@@ -124,7 +125,8 @@ def make_application(
     app.add_routes(_of_the_server(guard, public_url=public_url, base_url=base_url))
     app.add_routes(_of_exports(guard, exports))
     app.add_routes(_of_changes(guard, people))
-    for kind, resource in _resources(results, people, devices).items():
+    log = AuditAddresses(base_url=base_url, log=parts.log)
+    for kind, resource in _resources(results, people, devices, log).items():
         app.add_routes(_of_resource(guard, kind, resource))
     return app
 
@@ -169,7 +171,9 @@ def _of_changes(guard: Guard, people: PatientAddresses) -> _Routes:
     ]
 
 
-def _resources(results: ResultAddresses, people: PatientAddresses, devices: DeviceAddresses) -> dict[str, _Resource]:
+def _resources(
+    results: ResultAddresses, people: PatientAddresses, devices: DeviceAddresses, log: AuditAddresses
+) -> dict[str, _Resource]:
     """What can be read and searched, by type."""
     reads, searches = Operation.READ_RESOURCE, Operation.SEARCH_RESOURCES
     found = {
@@ -179,6 +183,9 @@ def _resources(results: ResultAddresses, people: PatientAddresses, devices: Devi
     found["Device"] = _Resource(reads, devices.read, devices.owner, searches, devices.search)
     found["Patient"] = _Resource(
         Operation.READ_PATIENT, people.read, PATIENT_BY_ID, Operation.SEARCH_PATIENTS, people.search
+    )
+    found["AuditEvent"] = _Resource(
+        Operation.READ_AUDIT_EVENT, log.read, None, Operation.SEARCH_AUDIT_EVENTS, log.search
     )
     return found
 

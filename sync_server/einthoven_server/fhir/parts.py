@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from einthoven_server.audit.log import AuditLog
+from einthoven_server.audit.search import AuditSearch
 from einthoven_server.database import Database, Scope
 from einthoven_server.fhir.blind_index import BlindIndexKey
 from einthoven_server.fhir.devices import DeviceStore
@@ -29,6 +30,7 @@ class FhirParts:
         patients: Demographics.
         devices: Devices.
         exports: Bulk exports.
+        log: The audit log.
     """
 
     tenant: str
@@ -36,6 +38,7 @@ class FhirParts:
     patients: PatientStore
     devices: DeviceStore
     exports: ExportStore
+    log: AuditSearch
 
 
 def make_parts(
@@ -64,4 +67,5 @@ def make_parts(
         patients=PatientStore(database, scope, keys, identities, audit, index_key),
         devices=DeviceStore(database, scope),
         exports=ExportStore(database, scope),
+        log=AuditSearch(database, scope),
     )
