@@ -143,7 +143,7 @@ def _fits(asked: Search, held: Entry, told: _Told) -> bool:
 def _one_fits(name: str, value: Value, held: Entry, told: _Told) -> bool:
     match name:
         case "_id":
-            return value == told.resource["id"]
+            return bool(value == told.resource["id"])
         case "agent":
             return value == held.event.actor
         case _:
