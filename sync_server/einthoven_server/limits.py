@@ -259,6 +259,8 @@ FHIR_ECG_PAGE_MAX_ROWS: Final = 20
 """ECGs on a page: each is up to 120,000 numbers in decimal."""
 FHIR_ECG_SCANNED_MAX_ROWS: Final = 5_000
 """Results looked at for a page of ECGs; the next link goes on behind them."""
+FHIR_AUDIT_SCANNED_MAX_ROWS: Final = 1_000
+"""Entries of the audit log looked at for a page of AuditEvents; the next link goes on behind them."""
 FHIR_BUNDLE_MAX_BYTES: Final = 1024 * 1024
 FHIR_BUNDLE_MAX_ENTRIES: Final = 200
 """Of one transaction: it holds its locks until all of them are done."""
@@ -277,3 +279,7 @@ EXPORTS_OF_ONE_MAX: Final = 4
 EXPORT_LIFETIME_MS: Final = 24 * 3600 * 1000
 EXPORT_READ_ROWS: Final = 1_000
 """Results of a patient that are opened at a time."""
+
+# ---- the guarded request path -------------------------------------------------------------------------------------
+PROOF_HEADERS_MAX: Final = 1_024
+"""Headers of DPoP proofs whose key a process has read; of a client they are always the same."""

@@ -68,6 +68,8 @@ def test_verify_checkpoint_and_report(
             ("results.list", "clinician", "TREAT"),
         ]
         assert {one["actor"]: one["allowed"] for one in found["actors"]}[principal] == 2
+        status, out, _ = call(capsys, monkeypatch, "report", *given, "--patient", patient, "--quick", "--json")
+        assert (status, json.loads(out)) == (0, {**found, "intact": None})
         status, out, _ = call(capsys, monkeypatch, "report", *given, "--patient", patient)
         assert status == 0
         assert out.count("results.list") == 2
@@ -83,6 +85,13 @@ def test_verify_checkpoint_and_report(
         found = json.loads(out)
         assert (status, found["intact"], len(found["accesses"])) == (3, False, 2)
         assert "entry 5" in found["problem"]
+        # Entry 5 is not the patient's: who reads only theirs does not notice, and does not say that all holds.
+        status, out, _ = call(capsys, monkeypatch, "report", *given, "--patient", patient, "--quick", "--json")
+        assert (status, json.loads(out)["intact"]) == (0, None)
+        asyncio.run(execute(url, "UPDATE audit_entry SET purpose = 'x' WHERE seq = 8"))
+        status, out, _ = call(capsys, monkeypatch, "report", *given, "--patient", patient, "--quick", "--json")
+        assert status == 3
+        assert "audit entry 8 was altered" in json.loads(out)["problem"]
         status, _, err = call(capsys, monkeypatch, "verify", *given, "--checkpoint", str(tmp_path / "absent"))
         assert status == 1
         for command in (["verify"], ["checkpoint"], ["report", "--patient", patient]):

@@ -22,7 +22,8 @@ from tests.einthoven_server.site import Answer, ManualClock, Site
 from einthoven.account import Account
 from einthoven_protocol.messages import ResultId
 from einthoven_server import certificates
-from einthoven_server.assembly import Parts, make_application
+from einthoven_server.applications import make_application
+from einthoven_server.assembly import Parts
 from einthoven_server.audit.chain import Event
 from einthoven_server.database import Connection
 from einthoven_server.identity.fields_seen import FIELDS_SEEN
@@ -69,7 +70,7 @@ HEADERS: Final[Mapping[Operation, Mapping[str, str]]] = {
     Operation.TRANSACT: {"Prefer": "return=representation"},
 }
 FHIR_KINDS: Final = {kind.value: kind for kind in Kind if kind is not Kind.ECG}
-FHIR_RESOURCES: Final = frozenset({Resource(kind) for kind in (*FHIR_KINDS, "Device", "Patient")})
+FHIR_RESOURCES: Final = frozenset({Resource(kind) for kind in (*FHIR_KINDS, "Device", "Patient", "AuditEvent")})
 QUERIES: Final[Mapping[Operation, str]] = {Operation.READ_AUDIT_PROOF: "?entry=1&size=2"}
 OPEN: Final = frozenset({Operation.ENROL, Operation.ISSUE_TOKEN, Operation.READ_CAPABILITY})
 """What needs no identity."""
@@ -167,6 +168,9 @@ class Record:
             "upload_id": "x",
         }
         filled["id"] = {"Device": self.device.identity.device_id, "Patient": self.patient}.get(fhir, filled["id"])
+        if fhir == "AuditEvent":
+            query = "SELECT seq FROM audit_entry WHERE tenant = $1 AND patient = $2 LIMIT 1"
+            filled["id"] = str(await self.connection.fetchval(query, self.site.tenant, self.patient))
         if "export_id" in path:
             filled["export_id"] = await self.export(caller.principal_id)
         if "note_id" in path:
@@ -210,7 +214,7 @@ class Record:
             await self.join(self.spare_member)
         filled = await self.places(path, caller)
         more: dict[str, Any] = {"json": self.body(operation), "headers": HEADERS.get(operation)}
-        if operation in (Operation.SEARCH_RESOURCES, Operation.SEARCH_PATIENTS):
+        if operation in (Operation.SEARCH_RESOURCES, Operation.SEARCH_PATIENTS, Operation.SEARCH_AUDIT_EVENTS):
             name = "_id" if operation is Operation.SEARCH_PATIENTS else "patient"
             if method == "POST":
                 more = {"data": {name: self.patient}}
@@ -318,7 +322,7 @@ async def test_13_every_role_operation_and_relation_is_as_the_table_says(
             relation = Relation.TENANT if concern_of(operation) is Concern.NO_PATIENT else caller.relation
             allowed = decide(caller.role, operation, relation).allowed
             if concern_of(operation) is Concern.PATIENTS and may_ever(caller.role, operation):
-                refused = operation is Operation.TRANSACT and not allowed
+                refused = operation in (Operation.TRANSACT, Operation.READ_AUDIT_EVENT) and not allowed
                 right = answer.status == 404 if refused else answer.status == 200 and shows_somebody(answer) == allowed
             elif allowed:
                 right = answer.status in (200, 201, 202)

@@ -53,6 +53,8 @@ EXPECTED = {
     "fhir.capability": {Role.NOBODY: "-"},
     "fhir.read": {Role.CLINICIAN: "cb", Role.PATIENT: "s", Role.DEVICE: "s", Role.SERVICE: "c"},
     "fhir.search": {Role.CLINICIAN: "cb", Role.PATIENT: "s", Role.DEVICE: "s", Role.SERVICE: "c"},
+    "fhir.audit.read": {Role.ADMIN: "t", Role.PATIENT: "s"},
+    "fhir.audit.search": {Role.ADMIN: "t", Role.PATIENT: "s"},
     "fhir.patient.read": {Role.ADMIN: "t", Role.CLINICIAN: "cb", Role.PATIENT: "s", Role.SERVICE: "c"},
     "fhir.patient.search": {Role.ADMIN: "t", Role.CLINICIAN: "cb", Role.PATIENT: "s", Role.SERVICE: "c"},
     "fhir.patient.create": {Role.ADMIN: "t", Role.SERVICE: "t"},

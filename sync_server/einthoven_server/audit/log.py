@@ -15,6 +15,7 @@ Invariants:
 from __future__ import annotations
 
 import hmac
+import struct
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -22,7 +23,7 @@ import asyncpg
 
 from einthoven_server import limits
 from einthoven_server.audit import rows
-from einthoven_server.audit.chain import REPLAYED, Entry, Event, linked, seal_of, tampered
+from einthoven_server.audit.chain import REPLAYED, Entry, Event, linked, mac_of, seal_of, tampered
 from einthoven_server.audit.merkle import Frontier, Node, leaf_hash
 from einthoven_server.audit.rows import Head
 from einthoven_server.audit.verification import KnownState, VerifiedLog, headless, verify
@@ -121,7 +122,7 @@ class AuditLog:
             return fresh
 
         try:
-            return await self._database.transact(work)
+            return await self._database.transact(work, plain=True)
         except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, ValueError) as error:
             raise EventRefused(*_UNWRITTEN) from error
         except (Busy, AuditTampered, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
@@ -165,6 +166,14 @@ class AuditLog:
             Busy: The database can't be reached.
         """
         return await verify(self._database, self._scope, self._key, known, on_entry)
+
+    def wrote(self, entry: Entry) -> bool:
+        """Whether this log wrote an entry as it is, in its place; that nothing is missing is for ``verify`` to say."""
+        try:
+            mac = mac_of(self._key, entry.seq, entry.event, entry.previous, entry.form)
+        except (ValueError, struct.error):
+            return False
+        return hmac.compare_digest(mac, entry.mac)
 
     def _require_sealed(self, head: Head) -> None:
         if head.seq == 0 and not head.seal and not head.tree_size:

@@ -11,6 +11,7 @@ Invariants:
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -66,22 +67,33 @@ async def verify(
         scope: Shard and tenant.
         key: Its MAC key, 32 bytes.
         known: States it once had.
-        on_entry: Told each entry that holds.
+        on_entry: Told each entry that holds, in their order, by another thread than the caller's.
 
     Raises:
         AuditTampered: Names the first entry that does not hold.
         Busy: The database can't be reached.
     """
     chain, tree = Verifier(key), _Tree(known)
-    while True:
-        page, head = await _page(database, scope, chain.seq)
-        if not page:
-            break
+
+    def check(page: list[Row]) -> None:
         for row in page:
             entry = rows.entry_of(row)
             tree.append(chain.check(entry))
             if on_entry is not None:
                 on_entry(entry)
+
+    coming = asyncio.create_task(_page(database, scope, chain.seq))
+    try:
+        while True:
+            page, head = await coming
+            if not page:
+                break
+            # The database reads the next page while this one is hashed.
+            coming = asyncio.create_task(_page(database, scope, page[-1]["seq"]))
+            await asyncio.to_thread(check, page)
+    finally:
+        coming.cancel()
+        await asyncio.gather(coming, return_exceptions=True)
     chain.check_head(head.seq, head.mac)
     tree.check_head(head, key)
     tree.check_nodes(await database.fetch(rows.ALL_NODES, *scope))

@@ -93,6 +93,12 @@ PARAMETERS: Final = MappingProxyType(
             "identifier": Parameter(Form.TOKEN, "urn:einthoven:device-alias|number"),
             "status": Parameter(Form.TOKEN, "active, or inactive when revoked"),
         },
+        "AuditEvent": {
+            "_id": _ID,
+            "patient": Parameter(Form.REFERENCE, "whom it concerns", "Patient"),
+            "date": Parameter(Form.DATE, "when it was recorded"),
+            "agent": Parameter(Form.REFERENCE, "who acted: the id of a principal or of a device", "Device"),
+        },
         "Patient": {
             "_id": _ID,
             "_lastUpdated": Parameter(Form.DATE, "when it was last written"),
@@ -121,6 +127,7 @@ REVERSE_INCLUDES: Final = MappingProxyType(
     dict.fromkeys(("RiskAssessment", "Observation", "DiagnosticReport"), ("Provenance:target",))
 )
 _RESULT_KINDS: Final = frozenset({"RiskAssessment", "Observation", "DiagnosticReport", "Provenance"})
+_PAGED: Final = _RESULT_KINDS | {"AuditEvent"}
 _ONCE: Final = frozenset({"_count", "_sort", "_format", "_total", "_page"})
 _PLACE: Final = struct.Struct(">BqIII")
 
@@ -191,7 +198,7 @@ def parse_search(kind: str, query: Iterable[tuple[str, str]], base_url: str) -> 
             if text not in allowed:
                 raise ParameterRefused(name, "asks for what is not brought along here", _one_of(allowed))
             includes[name].add(text)
-        elif name in _ONCE and name not in plain and not (name in {"_sort", "_page"} and kind not in _RESULT_KINDS):
+        elif name in _ONCE and name not in plain and not (name in {"_sort", "_page"} and kind not in _PAGED):
             plain[name] = text
         else:
             raise _unknown(name, name in plain, tuple(known))

@@ -33,6 +33,7 @@ class Resource(StrEnum):
     FHIR_PROVENANCE = "Provenance"
     DEVICE = "Device"
     PATIENT = "Patient"
+    AUDIT_EVENT = "AuditEvent"
 
 
 _PROVENANCE: Final = frozenset({"logits", "model_digest", "front_end_version", "n_steps"})
@@ -87,6 +88,23 @@ _HOW: Final = frozenset({"activity", "entity"})
 """Of a FHIR Provenance, the same as ``_PROVENANCE`` of a result."""
 _DEVICE: Final = frozenset({"resourceType", "id", "identifier", "status", "type", "patient"})
 _PATIENT: Final = frozenset({"resourceType", "id", "meta", "identifier", "name", "telecom", "gender", "birthDate"})
+_AUDIT_EVENT: Final = frozenset(
+    {
+        "resourceType",
+        "id",
+        "meta",
+        "type",
+        "subtype",
+        "action",
+        "recorded",
+        "outcome",
+        "outcomeDesc",
+        "purposeOfEvent",
+        "agent",
+        "source",
+        "entity",
+    }
+)
 
 FIELDS_SEEN: Final[Mapping[Role, Mapping[Resource, frozenset[str]]]] = MappingProxyType(
     {
@@ -96,6 +114,7 @@ FIELDS_SEEN: Final[Mapping[Role, Mapping[Resource, frozenset[str]]]] = MappingPr
             # Reviewing an emergency access takes its reason in words.
             Resource.BREAK_GLASS: _BREAK_GLASS,
             Resource.PATIENT: _PATIENT,
+            Resource.AUDIT_EVENT: _AUDIT_EVENT,
         },
         Role.CLINICIAN: {
             Resource.RESULT: _RESULT,
@@ -125,6 +144,7 @@ FIELDS_SEEN: Final[Mapping[Role, Mapping[Resource, frozenset[str]]]] = MappingPr
             Resource.FHIR_PROVENANCE: _FHIR_PROVENANCE,
             Resource.DEVICE: _DEVICE,
             Resource.PATIENT: _PATIENT,
+            Resource.AUDIT_EVENT: _AUDIT_EVENT,
         },
         Role.DEVICE: {
             Resource.RISK_ASSESSMENT: _RISK,

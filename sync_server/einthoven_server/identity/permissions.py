@@ -59,6 +59,8 @@ class Operation(StrEnum):
     SEARCH_RESOURCES = "fhir.search"
     READ_AUDIT_CHECKPOINT = "audit_checkpoint.read"
     READ_AUDIT_PROOF = "audit_proof.read"
+    READ_AUDIT_EVENT = "fhir.audit.read"
+    SEARCH_AUDIT_EVENTS = "fhir.audit.search"
     READ_PATIENT = "fhir.patient.read"
     SEARCH_PATIENTS = "fhir.patient.search"
     BRING_PATIENT = "fhir.patient.create"
@@ -92,6 +94,9 @@ _OTHER_CONCERN: Final = MappingProxyType(
         Operation.LIST_DOCUMENTS: Concern.NO_PATIENT,
         Operation.READ_CAPABILITY: Concern.NO_PATIENT,
         Operation.SEARCH_RESOURCES: Concern.PATIENTS,
+        # An entry may concern nobody, which is for admins; the handler asks about whom it does.
+        Operation.READ_AUDIT_EVENT: Concern.PATIENTS,
+        Operation.SEARCH_AUDIT_EVENTS: Concern.PATIENTS,
         Operation.SEARCH_PATIENTS: Concern.PATIENTS,
         Operation.BRING_PATIENT: Concern.NO_PATIENT,
         # Whom it makes is nobody's patient yet; the handler asks about those whom it changes.
@@ -130,6 +135,8 @@ _ALLOWED: Final[Mapping[Role, Mapping[Operation, frozenset[Relation]]]] = Mappin
             Operation.LIST_DOCUMENTS: _TENANT,
             Operation.PUT_PATIENT_DOCUMENT: _TENANT,
             Operation.LIST_PATIENT_DOCUMENTS: _TENANT,
+            Operation.READ_AUDIT_EVENT: _TENANT,
+            Operation.SEARCH_AUDIT_EVENTS: _TENANT,
             Operation.READ_PATIENT: _TENANT,
             Operation.SEARCH_PATIENTS: _TENANT,
             Operation.BRING_PATIENT: _TENANT,
@@ -163,6 +170,8 @@ _ALLOWED: Final[Mapping[Role, Mapping[Operation, frozenset[Relation]]]] = Mappin
             Operation.LIST_PATIENT_DOCUMENTS: _SELF,
             Operation.READ_RESOURCE: _SELF,
             Operation.SEARCH_RESOURCES: _SELF,
+            Operation.READ_AUDIT_EVENT: _SELF,
+            Operation.SEARCH_AUDIT_EVENTS: _SELF,
             Operation.READ_PATIENT: _SELF,
             Operation.SEARCH_PATIENTS: _SELF,
         },
