@@ -134,13 +134,13 @@ async def _read(site: Site, account: Account, paths: Sequence[str], rate_hz: flo
     took_s = np.zeros(n)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers) as client:
         for some in range(0, CONNECTIONS, 8):
-            await asyncio.gather(*(_once(client, site, shows, paths[some + place]) for place in range(8)))
+            await asyncio.gather(*(read_once(client, site, shows, paths[some + place]) for place in range(8)))
         began = time.perf_counter() + 0.1
 
         async def one(place: int) -> None:
             due = began + place / rate_hz
             await asyncio.sleep(due - time.perf_counter())
-            await _once(client, site, shows, paths[place % len(paths)])
+            await read_once(client, site, shows, paths[place % len(paths)])
             took_s[place] = time.perf_counter() - due
 
         async with asyncio.TaskGroup() as group:
@@ -158,7 +158,12 @@ async def _read(site: Site, account: Account, paths: Sequence[str], rate_hz: flo
     )
 
 
-async def _once(client: aiohttp.ClientSession, site: Site, shows: Authorization, path: str) -> None:
+async def read_once(client: aiohttp.ClientSession, site: Site, shows: Authorization, path: str) -> None:
+    """Read one path and check the answer.
+
+    Raises:
+        MeasurementFailed: It is not what was asked for.
+    """
     async with client.get(site.url + path, headers=await shows.headers(client, "GET", path)) as answer:
         body = await answer.read()
         if answer.status != 200 or len(body) < _BYTES_MIN:

@@ -1,29 +1,21 @@
-"""Puts the applications together: one process, one database, one address.
+"""Makes what the applications share: one process, one database.
 
-It deliberately holds no logic; each application also runs alone from the same parts.
+It deliberately holds no logic; ``applications`` puts the applications together, and each also runs alone from the same
+parts.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from http import HTTPStatus
 from pathlib import Path
 
-from aiohttp import web
-from aiohttp.typedefs import Middleware
-
-from einthoven_protocol.messages import Capability
-from einthoven_server import limits
 from einthoven_server.audit.checkpoint_keeper import CheckpointKeeper
 from einthoven_server.audit.log import AuditLog
 from einthoven_server.audit.recorder import AuditRecorder
-from einthoven_server.certificates import Certificates
 from einthoven_server.clock import Clock
 from einthoven_server.database import Database
-from einthoven_server.fhir.application import FhirParts
-from einthoven_server.fhir.application import make_application as make_fhir
-from einthoven_server.fhir.application import make_parts as make_fhir_parts
-from einthoven_server.identity.application import make_application as make_identity
+from einthoven_server.fhir.parts import FhirParts
+from einthoven_server.fhir.parts import make_parts as make_fhir_parts
 from einthoven_server.identity.break_glass import BreakGlass
 from einthoven_server.identity.care_teams import CareTeams
 from einthoven_server.identity.client_store import ClientStore
@@ -33,31 +25,17 @@ from einthoven_server.identity.relations import Relations
 from einthoven_server.identity.signing_keys import SigningKeys
 from einthoven_server.identity.store import IdentityStore
 from einthoven_server.identity.tenancy import Tenancy
-from einthoven_server.identity.token_application import make_application as make_tokens
-from einthoven_server.identity.token_application import make_well_known
 from einthoven_server.key_service import KeyService
 from einthoven_server.key_services.probe import KeyServiceProbe
-from einthoven_server.memory_in_flight import Budget, lends
 from einthoven_server.patient_keys import PatientKeys
-from einthoven_server.records.application import make_application as make_records
-from einthoven_server.records.audit_addresses import make_application as make_audit
 from einthoven_server.records.change_store import ChangeStore
 from einthoven_server.records.change_store_postgres import PostgresChangeStore
-from einthoven_server.records.checkpoint_publisher import CheckpointPublisher
-from einthoven_server.records.housekeeping import Housekeeping
 from einthoven_server.records.result_months import ResultMonths
 from einthoven_server.records.store import RecordStore
 from einthoven_server.records.word_store import WordStore
 from einthoven_server.records.writer import Writer
-from einthoven_server.requests import answers_errors, json_response, mount, render_json
-from einthoven_server.signals.application import make_application as make_signals
 from einthoven_server.signals.catalog import SignalCatalog
-from einthoven_server.signals.receiving import SignalReceiver
-from einthoven_server.signals.signal_store import SignalStore
 from einthoven_server.signals.uploads import UploadStore
-from einthoven_server.signals.waveforms import StoredWaveforms
-from einthoven_server.sync.application import make_application as make_sync
-from einthoven_server.sync.service import SyncService
 from einthoven_server.sync.wake import WakePoll, WakeRegistry
 from einthoven_server.sync.wake_changes import PostgresChanges
 
@@ -179,116 +157,3 @@ def make_parts(
         key_service=KeyServiceProbe(key_service),
         fhir=make_fhir_parts(database, scope, key_service=key_service, keys=keys, identities=identities, audit=audit),
     )
-
-
-def make_application(
-    parts: Parts,
-    certificates: Certificates,
-    public_url: str,
-    *outermost: Middleware,
-    signals: SignalStore,
-    budget: Budget | None = None,
-) -> web.Application:
-    """All applications under one root.
-
-    Args:
-        parts: What they share.
-        certificates: What clients pin.
-        public_url: Where clients reach this server.
-        outermost: Middlewares around everything.
-        signals: Where chunks of raw signals lie.
-        budget: What requests under way may take.
-    """
-
-    async def livez(request: web.Request) -> web.Response:
-        del request
-        return json_response({"status": "alive"})
-
-    async def readyz(request: web.Request) -> web.Response:
-        del request
-        await parts.database.ping()
-        await parts.key_service.check()
-        return json_response({"status": "ready"}, HTTPStatus.OK)
-
-    root = web.Application(
-        middlewares=[answers_errors(render_json), *outermost, lends(budget or Budget())],
-        client_max_size=limits.JSON_BODY_MAX_BYTES,
-    )
-    root.add_routes([web.get("/livez", livez), web.get("/readyz", readyz)])
-    identities = make_identity(
-        store=parts.identities,
-        keys=parts.keys,
-        guard=parts.guard,
-        clock=parts.clock,
-        certificates=certificates,
-        public_url=public_url,
-        care_teams=parts.care_teams,
-        break_glass=parts.break_glass,
-    )
-    results = make_records(
-        store=parts.records,
-        words=parts.words,
-        identities=parts.identities,
-        keys=parts.keys,
-        writer=parts.writer,
-        signer=certificates.signer,
-        housekeeping=Housekeeping(
-            parts.changes,
-            parts.identities,
-            parts.clock,
-            months=parts.months,
-            signing_keys=parts.signing_keys,
-            checkpoints=CheckpointPublisher(
-                parts.checkpoints, parts.words, parts.writer, certificates.signer, parts.identities.tenant
-            ),
-        ),
-        guard=parts.guard,
-        clock=parts.clock,
-    )
-    tokens = make_tokens(
-        clients=parts.clients,
-        keys=parts.signing_keys,
-        store=parts.identities,
-        guard=parts.guard,
-        clock=parts.clock,
-        public_url=public_url,
-    )
-    root.add_subapp("/.well-known", make_well_known(parts.signing_keys, public_url))
-    mount(root, "/v1", identities)
-    mount(root, "/v1", tokens)
-    mount(root, "/v1", results)
-    mount(
-        root,
-        "/v1",
-        make_audit(log=parts.audit, keeper=parts.checkpoints, guard=parts.guard, clock=parts.clock),
-    )
-    devices = make_sync(
-        service=SyncService(parts.changes, parts.writer, parts.clock),
-        writer=parts.writer,
-        guard=parts.guard,
-        registry=parts.waiting,
-        poll=parts.poll,
-        capabilities=Capability.SIGNALS,
-    )
-    mount(root, "/v1", devices)
-    receiver = SignalReceiver(parts.signals, parts.uploads, signals, parts.keys)
-    mount(
-        root,
-        "/v1",
-        make_signals(
-            catalog=parts.signals, uploads=parts.uploads, receiver=receiver, guard=parts.guard, clock=parts.clock
-        ),
-    )
-    root.add_subapp(
-        "/fhir/R4",
-        make_fhir(
-            parts=parts.fhir,
-            store=parts.records,
-            guard=parts.guard,
-            clock=parts.clock,
-            public_url=public_url,
-            base_url=f"{public_url}/fhir/R4",
-            waveforms=StoredWaveforms(parts.signals, receiver),
-        ),
-    )
-    return root

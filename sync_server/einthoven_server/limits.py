@@ -277,3 +277,7 @@ EXPORTS_OF_ONE_MAX: Final = 4
 EXPORT_LIFETIME_MS: Final = 24 * 3600 * 1000
 EXPORT_READ_ROWS: Final = 1_000
 """Results of a patient that are opened at a time."""
+
+# ---- the guarded request path -------------------------------------------------------------------------------------
+PROOF_HEADERS_MAX: Final = 1_024
+"""Headers of DPoP proofs whose key a process has read; of a client they are always the same."""

@@ -29,7 +29,8 @@ import msgspec
 from aiohttp import web
 
 from einthoven_server import certificates, limits, postgres_embedded, tls
-from einthoven_server.assembly import Parts, make_application, make_parts
+from einthoven_server.applications import make_application
+from einthoven_server.assembly import Parts, make_parts
 from einthoven_server.certificates import Certificates
 from einthoven_server.clock import Clock, SystemClock
 from einthoven_server.connections import Connection, IdleConnections

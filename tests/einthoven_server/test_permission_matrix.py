@@ -22,7 +22,8 @@ from tests.einthoven_server.site import Answer, ManualClock, Site
 from einthoven.account import Account
 from einthoven_protocol.messages import ResultId
 from einthoven_server import certificates
-from einthoven_server.assembly import Parts, make_application
+from einthoven_server.applications import make_application
+from einthoven_server.assembly import Parts
 from einthoven_server.audit.chain import Event
 from einthoven_server.database import Connection
 from einthoven_server.identity.fields_seen import FIELDS_SEEN

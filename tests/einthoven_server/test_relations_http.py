@@ -24,7 +24,9 @@ from einthoven_server.identity.guard import Guard
 from einthoven_server.identity.permissions import Operation
 from einthoven_server.identity.relations import Relations
 from einthoven_server.identity.roles import Relation, Role
+from einthoven_server.identity.store import IdentityStore
 from einthoven_server.records.resource_ids import Kind, resource_id
+from einthoven_server.single_use import Claim
 
 WORDS = {"reason": "emergency", "text": "found on the floor, no one here knows her"}
 HOUR_MS = 3600 * 1000
@@ -269,12 +271,16 @@ async def answered(request: web.Request, principal: Principal, trail: Trail) -> 
 
 
 async def test_a_handler_can_not_forget_whom_it_is_about(site: Site, database: Database, scope: Scope) -> None:
-    class Known(Guard):
-        async def _principal(self, request: web.Request, trail: Trail) -> Principal:
+    class Known:
+        async def caller(self, *request: object) -> Principal:
             return Principal("p", Role.CLINICIAN)
 
+        async def claim(self, claim: Claim) -> bool:
+            return True
+
     audit = AuditLog(database, scope, bytes(32))
-    guard = Known(None, audit, site.clock, relations=Relations(database, scope))  # type: ignore[arg-type]
+    identities = IdentityStore(database, scope, None, audit)  # type: ignore[arg-type]  # no key is needed here
+    guard = Guard(identities, audit, site.clock, relations=Relations(database, scope), tokens=Known())
     with pytest.raises(RuntimeError, match="whom"):
         guard.principal(Operation.LIST_RESULTS, answered)
     with pytest.raises(RuntimeError, match="whom"):

@@ -30,7 +30,7 @@ from einthoven_server import limits
 from einthoven_server.audit.chain import ALLOWED, Event
 from einthoven_server.errors import ClockSkew, Malformed
 from einthoven_server.identity.callers import Device
-from einthoven_server.identity.guard import revoked
+from einthoven_server.identity.refusals import revoked
 from einthoven_server.identity.signatures import refused_device
 from einthoven_server.records.change_store import ChangeBatch, ChangeStore, Wanted
 from einthoven_server.records.change_store_memory import MemoryChangeStore

@@ -121,7 +121,7 @@ class AuditLog:
             return fresh
 
         try:
-            return await self._database.transact(work)
+            return await self._database.transact(work, plain=True)
         except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, ValueError) as error:
             raise EventRefused(*_UNWRITTEN) from error
         except (Busy, AuditTampered, asyncpg.PostgresError, asyncpg.InterfaceError) as error:

@@ -6,35 +6,28 @@ AuditEvent join with the parts that keep them: a line in ``PARAMETERS`` and a pa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple, TypeAlias
 
 from aiohttp import web
 
-from einthoven_server.audit.log import AuditLog
 from einthoven_server.audit.trail import Trail
 from einthoven_server.clock import Clock
-from einthoven_server.database import Database, Scope
 from einthoven_server.errors import RequestRefused
 from einthoven_server.fhir import answers
 from einthoven_server.fhir.answers import FHIR_TYPE
-from einthoven_server.fhir.blind_index import BlindIndexKey
 from einthoven_server.fhir.capability import capability_statement, smart_configuration
 from einthoven_server.fhir.device_addresses import DeviceAddresses
-from einthoven_server.fhir.devices import DeviceStore
-from einthoven_server.fhir.exports import ExportAddresses, ExportStore
+from einthoven_server.fhir.exports import ExportAddresses
 from einthoven_server.fhir.outcome import operation_outcome
+from einthoven_server.fhir.parts import FhirParts
 from einthoven_server.fhir.patient_addresses import PATIENT_BY_ID, PatientAddresses
-from einthoven_server.fhir.patient_store import PatientStore
 from einthoven_server.fhir.result_addresses import ResultAddresses
-from einthoven_server.fhir.result_index import ResultIndex
 from einthoven_server.fhir.scopes import CREATE, READ, SEARCH, UPDATE, require
+from einthoven_server.identity.access import Locator
 from einthoven_server.identity.callers import Principal
-from einthoven_server.identity.guard import Guard, PrincipalHandler
+from einthoven_server.identity.guard import Guard
 from einthoven_server.identity.permissions import Operation
-from einthoven_server.identity.store import IdentityStore
-from einthoven_server.key_service import KeyService
-from einthoven_server.patient_keys import PatientKeys
+from einthoven_server.identity.token_requests import PrincipalHandler
 from einthoven_server.records.resource_ids import Kind
 from einthoven_server.records.store import RecordStore
 from einthoven_server.records.waveforms import NoWaveforms, Waveforms
@@ -48,52 +41,25 @@ _KINDS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class FhirParts:
-    """What ``fhir`` works on.
+_Routes: TypeAlias = list[web.RouteDef]
+
+
+class _Resource(NamedTuple):
+    """How resources of one type are read and searched.
 
     Attributes:
-        tenant: Whose.
-        index: Where and when results lie.
-        patients: Demographics.
-        devices: Devices.
-        exports: Bulk exports.
+        reads: What reading one is.
+        read: Reads one.
+        owner: Whose it is.
+        searches: What searching is.
+        search: Searches.
     """
 
-    tenant: str
-    index: ResultIndex
-    patients: PatientStore
-    devices: DeviceStore
-    exports: ExportStore
-
-
-def make_parts(
-    database: Database,
-    scope: Scope,
-    *,
-    key_service: KeyService,
-    keys: PatientKeys,
-    identities: IdentityStore,
-    audit: AuditLog,
-) -> FhirParts:
-    """Make what ``fhir`` works on.
-
-    Args:
-        database: Open and migrated.
-        scope: Shard and tenant.
-        key_service: Wraps the key of the blind indexes.
-        keys: Patients' data keys.
-        identities: Makes patients.
-        audit: The tenant's log.
-    """
-    index_key = BlindIndexKey(database, key_service, scope)
-    return FhirParts(
-        tenant=scope.tenant,
-        index=ResultIndex(database, scope, keys),
-        patients=PatientStore(database, scope, keys, identities, audit, index_key),
-        devices=DeviceStore(database, scope),
-        exports=ExportStore(database, scope),
-    )
+    reads: Operation
+    read: PrincipalHandler
+    owner: Locator
+    searches: Operation
+    search: PrincipalHandler
 
 
 def render_outcome(refused: RequestRefused) -> web.Response:
@@ -133,15 +99,6 @@ def make_application(
         waveforms: ECGs; none where ``None``.
     """
 
-    async def metadata(request: web.Request, trail: Trail) -> web.Response:
-        del trail
-        answers.check_acceptable(request)
-        return json_response(capability_statement(base_url), 200, FHIR_TYPE)
-
-    async def smart(request: web.Request, trail: Trail) -> web.Response:
-        del request, trail
-        return json_response(smart_configuration(public_url))
-
     results = ResultAddresses(
         tenant=parts.tenant,
         base_url=base_url,
@@ -164,42 +121,73 @@ def make_application(
         clock=clock,
     )
     app = web.Application(middlewares=[answers_errors(render_outcome)])
+    app.add_routes(_of_the_server(guard, public_url=public_url, base_url=base_url))
+    app.add_routes(_of_exports(guard, exports))
+    app.add_routes(_of_changes(guard, people))
+    for kind, resource in _resources(results, people, devices).items():
+        app.add_routes(_of_resource(guard, kind, resource))
+    return app
+
+
+def _of_the_server(guard: Guard, *, public_url: str, base_url: str) -> _Routes:
+    """What the server can do."""
+
+    async def metadata(request: web.Request, trail: Trail) -> web.Response:
+        del trail
+        answers.check_acceptable(request)
+        return json_response(capability_statement(base_url), 200, FHIR_TYPE)
+
+    async def smart(request: web.Request, trail: Trail) -> web.Response:
+        del request, trail
+        return json_response(smart_configuration(public_url))
+
+    return [
+        web.get("/metadata", guard.anyone(Operation.READ_CAPABILITY, metadata)),
+        web.get("/.well-known/smart-configuration", guard.anyone(Operation.READ_CAPABILITY, smart)),
+    ]
+
+
+def _of_exports(guard: Guard, exports: ExportAddresses) -> _Routes:
     guarded, status = guard.principal, "/$export-status/{export_id}"
-    app.add_routes(
-        [
-            web.get("/metadata", guard.anyone(Operation.READ_CAPABILITY, metadata)),
-            web.get("/.well-known/smart-configuration", guard.anyone(Operation.READ_CAPABILITY, smart)),
-            web.post("/", guarded(Operation.TRANSACT, people.transact)),
-            web.post("", guarded(Operation.TRANSACT, people.transact)),
-            web.get("/$export", guarded(Operation.EXPORT, exports.begin)),
-            web.get("/Patient/$export", guarded(Operation.EXPORT, exports.begin)),
-            web.get(status, guarded(Operation.EXPORT, exports.status)),
-            web.delete(status, guarded(Operation.EXPORT, exports.end)),
-            web.get("/$export-file/{export_id}/{kind}.ndjson", guarded(Operation.FETCH_EXPORT, exports.file)),
-            web.post("/Patient", guarded(Operation.BRING_PATIENT, _scoped("Patient", CREATE, people.create))),
-            web.put(
-                "/Patient/{id}",
-                guarded(Operation.CHANGE_PATIENT, _scoped("Patient", UPDATE, people.change), about=PATIENT_BY_ID),
-            ),
-        ]
-    )
-    of_results, of_patients = (
-        (Operation.READ_RESOURCE, Operation.SEARCH_RESOURCES),
-        (Operation.READ_PATIENT, Operation.SEARCH_PATIENTS),
-    )
-    handlers = {
-        kind: (of_results, results.reads(*kinds), results.searches(kind), results.owner(*kinds))
+    return [
+        web.get("/$export", guarded(Operation.EXPORT, exports.begin)),
+        web.get("/Patient/$export", guarded(Operation.EXPORT, exports.begin)),
+        web.get(status, guarded(Operation.EXPORT, exports.status)),
+        web.delete(status, guarded(Operation.EXPORT, exports.end)),
+        web.get("/$export-file/{export_id}/{kind}.ndjson", guarded(Operation.FETCH_EXPORT, exports.file)),
+    ]
+
+
+def _of_changes(guard: Guard, people: PatientAddresses) -> _Routes:
+    """What writes: patients."""
+    guarded, changes = guard.principal, _scoped("Patient", UPDATE, people.change)
+    return [
+        web.post("/", guarded(Operation.TRANSACT, people.transact)),
+        web.post("", guarded(Operation.TRANSACT, people.transact)),
+        web.post("/Patient", guarded(Operation.BRING_PATIENT, _scoped("Patient", CREATE, people.create))),
+        web.put("/Patient/{id}", guarded(Operation.CHANGE_PATIENT, changes, about=PATIENT_BY_ID)),
+    ]
+
+
+def _resources(results: ResultAddresses, people: PatientAddresses, devices: DeviceAddresses) -> dict[str, _Resource]:
+    """What can be read and searched, by type."""
+    reads, searches = Operation.READ_RESOURCE, Operation.SEARCH_RESOURCES
+    found = {
+        kind: _Resource(reads, results.reads(*kinds), results.owner(*kinds), searches, results.searches(kind))
         for kind, kinds in _KINDS.items()
     }
-    handlers["Device"] = (of_results, devices.read, devices.search, devices.owner)
-    handlers["Patient"] = (of_patients, people.read, people.search, PATIENT_BY_ID)
-    for kind, ((may_read, may_search), read, search, owner) in handlers.items():
-        searched = guarded(may_search, _scoped(kind, SEARCH, search))
-        app.add_routes(
-            [
-                web.get(f"/{kind}", searched),
-                web.post(f"/{kind}/_search", searched),
-                web.get(f"/{kind}/{{id}}", guarded(may_read, _scoped(kind, READ, read), about=owner)),
-            ]
-        )
-    return app
+    found["Device"] = _Resource(reads, devices.read, devices.owner, searches, devices.search)
+    found["Patient"] = _Resource(
+        Operation.READ_PATIENT, people.read, PATIENT_BY_ID, Operation.SEARCH_PATIENTS, people.search
+    )
+    return found
+
+
+def _of_resource(guard: Guard, kind: str, resource: _Resource) -> _Routes:
+    searched = guard.principal(resource.searches, _scoped(kind, SEARCH, resource.search))
+    read = guard.principal(resource.reads, _scoped(kind, READ, resource.read), about=resource.owner)
+    return [
+        web.get(f"/{kind}", searched),
+        web.post(f"/{kind}/_search", searched),
+        web.get(f"/{kind}/{{id}}", read),
+    ]

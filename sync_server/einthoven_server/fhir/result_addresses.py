@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from aiohttp import web
 
@@ -34,15 +34,19 @@ from einthoven_server.fhir.search_parameters import Place, Search, page_text, pa
 from einthoven_server.fhir.templates import Templates
 from einthoven_server.identity.access import Access, Locator, access_of
 from einthoven_server.identity.callers import Principal
-from einthoven_server.identity.guard import PrincipalHandler
 from einthoven_server.identity.permissions import Operation, Resource
+from einthoven_server.identity.token_requests import PrincipalHandler
 from einthoven_server.records.resource_ids import Kind, result_of
-from einthoven_server.records.store import RecordStore
+from einthoven_server.records.store import HeldResult, RecordStore
 from einthoven_server.records.stored_result import StoredResult
 from einthoven_server.records.waveforms import Waveforms
 
 ALONE = frozenset({"_id", "identifier"})
 """What a search without a patient may name."""
+
+
+_HELD: Final[web.RequestKey[list[HeldResult]]] = web.RequestKey("held", list)
+"""What ``owner`` found, sealed, until the guard has let the handler run that opens it."""
 
 
 class Shown(NamedTuple):
@@ -99,8 +103,8 @@ class ResultAddresses:
 
         async def find(request: web.Request) -> str | None:
             _, result = self._named(request.match_info["id"], kinds)
-            found = await self._store.patients_of([] if result is None else [result])
-            return None if result is None else found.get(result)
+            held = request[_HELD] = await self._store.held([] if result is None else [result])
+            return held[0].patient_id if held else None
 
         return Locator(find, f"no such {kinds[0].value}")
 
@@ -111,9 +115,9 @@ class ResultAddresses:
             del principal
             answers.check_acceptable(request)
             answers.check_plain_read(request)
-            kind, result = self._named(request.match_info["id"], kinds)
-            found = await self._store.named([] if result is None else [result])
-            shown = await self.shown(kind, found, access_of(request))
+            kind, _ = self._named(request.match_info["id"], kinds)
+            held: list[HeldResult] = request[_HELD]
+            shown = await self.shown(kind, await self._store.opened(held), access_of(request))
             if not shown:
                 raise NotFound(f"no such {kinds[0].value}", "check the id")
             trail.about(shown[0].kind, shown[0].resource_id)

@@ -7,12 +7,15 @@ Invariants:
     1. The key comes from the proof alone and is worth nothing by itself: the caller compares its thumbprint with the
        one in a verified access token, or binds the token that is issued to it.
     2. A proof is of one method, one address without query, and one access token.
+    3. Of at most ``PROOF_HEADERS_MAX`` headers it is known which key they hold; a proof's signature and claims are
+       judged each time.
 """
 
 from __future__ import annotations
 
 import hmac
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -21,7 +24,7 @@ from einthoven_protocol.oauth import token_hash
 from einthoven_server import limits
 from einthoven_server.identity import compact_tokens
 from einthoven_server.identity.compact_tokens import Header, TokenMalformed
-from einthoven_server.identity.public_keys import KeyMalformed, public_key_of
+from einthoven_server.identity.public_keys import KeyMalformed, PublicKey, public_key_of
 from einthoven_server.single_use import Claim, claim
 
 PROOF_TYPE: Final = "dpop+jwt"
@@ -84,17 +87,10 @@ def prove(proofs: Sequence[str], target: Target, now_ms: int) -> Proof:
     """
     if len(proofs) != 1:
         raise TokenMalformed("it is missing, or comes twice")
-    proof = compact_tokens.read(proofs[0], ProofHeader, ProofClaims)
-    if proof.header.typ != PROOF_TYPE:
-        raise TokenMalformed("its typ is not dpop+jwt")
-    try:
-        key = public_key_of(proof.header.jwk)
-    except KeyMalformed as error:
-        raise TokenMalformed(f"its jwk is refused: {error}") from error
-    if key.alg not in ALGORITHMS:
-        raise TokenMalformed("its alg is not taken")
-    compact_tokens.verify(proof, key)
-    claims = proof.claims
+    parts = compact_tokens.split(proofs[0])
+    key = _key_of(parts.header)
+    claims = compact_tokens.read_part(parts.claims, ProofClaims, "claims")
+    compact_tokens.verify_text(proofs[0], key)
     if claims.htm != target.method or _without_query(claims.htu) != target.url:
         raise TokenMalformed("its htm and htu are not of this request")
     if abs(now_ms - claims.iat * 1000) > limits.PROOF_AGE_MAX_S * 1000:
@@ -106,6 +102,25 @@ def prove(proofs: Sequence[str], target: Target, now_ms: int) -> Proof:
         raise TokenMalformed("its ath is not of this access token")
     expires_at_ms = (claims.iat + limits.PROOF_AGE_MAX_S) * 1000
     return Proof(key.thumbprint, claim("proof", key.thumbprint, claims.jti, expires_at_ms))
+
+
+@lru_cache(limits.PROOF_HEADERS_MAX)
+def _key_of(header: str) -> PublicKey:
+    """The key in a proof's header; what is the same in all proofs of a client is read once. Refusals are not kept.
+
+    Raises:
+        TokenMalformed: It is no header of a proof, or its key is none that is taken here.
+    """
+    found = compact_tokens.read_part(header, ProofHeader, "header")
+    if found.typ != PROOF_TYPE:
+        raise TokenMalformed("its typ is not dpop+jwt")
+    try:
+        key = public_key_of(found.jwk)
+    except KeyMalformed as error:
+        raise TokenMalformed(f"its jwk is refused: {error}") from error
+    if key.alg not in ALGORITHMS or key.alg != found.alg:
+        raise TokenMalformed("its alg is not taken, or not its key's")
+    return key
 
 
 def _without_query(url: str) -> str:

@@ -31,9 +31,10 @@ from einthoven_server.identity.clients import (
     granted,
 )
 from einthoven_server.identity.compact_tokens import TokenMalformed
-from einthoven_server.identity.guard import Guard, replayed
+from einthoven_server.identity.guard import Guard
 from einthoven_server.identity.permissions import Operation
 from einthoven_server.identity.principal_addresses import add_principal_addresses
+from einthoven_server.identity.refusals import replayed
 from einthoven_server.identity.signing_keys import SigningKeys
 from einthoven_server.identity.store import IdentityStore
 from einthoven_server.requests import (

@@ -26,7 +26,7 @@ from einthoven_protocol.messages import (
     Tombstone,
 )
 from einthoven_server.errors import RequestRefused, Unauthorized
-from einthoven_server.identity.guard import revoked
+from einthoven_server.identity.refusals import revoked
 from einthoven_server.patient_keys import is_stale, rotated
 from einthoven_server.records import feed_page
 from einthoven_server.records.books import Books

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from einthoven_protocol.messages import AnnotationRow, ResultId
+from einthoven_protocol.messages import ResultId
 from einthoven_server.database import Database, Row, Scope
 from einthoven_server.patient_keys import PatientKeys
 from einthoven_server.records.resource_ids import Kind, resource_id
@@ -38,8 +39,34 @@ JOIN result_row AS stored ON stored.shard = $1 AND stored.tenant = $2 AND stored
     AND stored.epoch = asked.epoch AND stored.counter = asked.counter
 """
 _OWNERS = "SELECT stored.device_alias, stored.epoch, stored.counter, stored.patient_id" + _ASKED
-_NAMED = "SELECT stored.device_alias, stored.epoch, stored.counter, stored.patient_id, stored.row_sealed" + _ASKED
+# One statement for a result and what was said of it: each of them by itself takes as long as both.
+_HELD = f"""
+SELECT stored.device_alias, stored.epoch, stored.counter, stored.patient_id, stored.row_sealed,
+    said.authors, said.sealed
+{_ASKED}
+CROSS JOIN LATERAL (
+    SELECT array_agg(author ORDER BY author) AS authors, array_agg(row_sealed ORDER BY author) AS sealed
+    FROM annotation WHERE shard = $1 AND tenant = $2 AND device_alias = stored.device_alias
+        AND epoch = stored.epoch AND counter = stored.counter
+) AS said
+"""  # noqa: S608  # a constant
 _START = ResultId(-1, 0, 0)
+
+
+class HeldResult(NamedTuple):
+    """A result as it lies, sealed.
+
+    Attributes:
+        result: Its identity.
+        patient_id: Whose it is.
+        row_sealed: What the device said.
+        said: What people said of it: author and the sealed row, by author.
+    """
+
+    result: ResultId
+    patient_id: str
+    row_sealed: bytes
+    said: tuple[tuple[str, bytes], ...]
 
 
 class RecordStore:
@@ -68,7 +95,7 @@ class RecordStore:
             place.counter,
             limit,
         )
-        return await self._opened(rows)
+        return await self.opened(await self._said(rows))
 
     async def patient_of(self, result: ResultId) -> str | None:
         """The patient a result is of, if there is such a result."""
@@ -82,9 +109,38 @@ class RecordStore:
 
     async def named(self, results: Sequence[ResultId]) -> list[StoredResult]:
         """These results as far as they are held, in the order asked."""
-        rows = await self._database.fetch(_NAMED, *self._scope, *_columns(results))
-        found = {stored.result: stored for stored in await self._opened(rows)}
+        return await self.opened(await self.held(results))
+
+    async def held(self, results: Sequence[ResultId]) -> list[HeldResult]:
+        """These results as far as they are held, in the order asked; none of them is opened."""
+        found = {}
+        for row in await self._database.fetch(_HELD, *self._scope, *_columns(results)):
+            result = ResultId(row["device_alias"], row["epoch"], row["counter"])
+            said = zip(row["authors"] or (), row["sealed"] or (), strict=True)
+            found[result] = HeldResult(result, str(row["patient_id"]), row["row_sealed"], tuple(said))
         return [found[result] for result in results if result in found]
+
+    async def opened(self, held: Sequence[HeldResult]) -> list[StoredResult]:
+        """Open what ``held`` gave, once the caller may see it.
+
+        Raises:
+            EnvelopeRefused: One is not what was stored there.
+            Busy: The database does not answer.
+        """
+        opened = []
+        for one in held:
+            key = await self._keys.get(one.patient_id)
+            opened.append(
+                StoredResult(
+                    result=one.result,
+                    patient_id=one.patient_id,
+                    row=open_result(key, one.result, one.row_sealed),
+                    annotations=tuple(open_annotation(key, one.result, author, sealed) for author, sealed in one.said),
+                    risk_id=resource_id(self._scope.tenant, one.result, Kind.RISK),
+                    observation_id=resource_id(self._scope.tenant, one.result, Kind.OBSERVATION),
+                )
+            )
+        return opened
 
     async def _by_id(self, result: ResultId) -> list[Row]:
         return await self._database.fetch(
@@ -95,28 +151,19 @@ class RecordStore:
             result.counter,
         )
 
-    async def _opened(self, rows: Sequence[Row]) -> list[StoredResult]:
+    async def _said(self, rows: Sequence[Row]) -> list[HeldResult]:
+        """Rows with what was said of them."""
         ids = [ResultId(row["device_alias"], row["epoch"], row["counter"]) for row in rows]
-        annotations = await self._annotations(ids)
-        opened = []
-        for result, row in zip(ids, rows, strict=True):
-            key = await self._keys.get(row["patient_id"])
-            opened.append(
-                StoredResult(
-                    result=result,
-                    patient_id=row["patient_id"],
-                    row=open_result(key, result, row["row_sealed"]),
-                    annotations=tuple(annotations[result]),
-                    risk_id=resource_id(self._scope.tenant, result, Kind.RISK),
-                    observation_id=resource_id(self._scope.tenant, result, Kind.OBSERVATION),
-                )
-            )
-        return opened
+        said = await self._annotations(ids)
+        return [
+            HeldResult(result, str(row["patient_id"]), row["row_sealed"], tuple(said[result]))
+            for result, row in zip(ids, rows, strict=True)
+        ]
 
-    async def _annotations(self, ids: Sequence[ResultId]) -> dict[ResultId, list[AnnotationRow]]:
-        found: dict[ResultId, list[AnnotationRow]] = defaultdict(list)
+    async def _annotations(self, ids: Sequence[ResultId]) -> dict[ResultId, list[tuple[str, bytes]]]:
+        found: dict[ResultId, list[tuple[str, bytes]]] = defaultdict(list)
         rows = await self._database.fetch(
-            "SELECT stored.device_alias, stored.epoch, stored.counter, author, patient_id, row_sealed "
+            "SELECT stored.device_alias, stored.epoch, stored.counter, author, row_sealed "
             "FROM unnest($3::int[], $4::int[], $5::int[]) AS asked(alias, epoch, counter) "
             "JOIN annotation AS stored ON shard = $1 AND tenant = $2 AND stored.device_alias = asked.alias "
             "AND stored.epoch = asked.epoch AND stored.counter = asked.counter ORDER BY author",
@@ -125,8 +172,7 @@ class RecordStore:
         )
         for row in rows:
             target = ResultId(row["device_alias"], row["epoch"], row["counter"])
-            key = await self._keys.get(row["patient_id"])
-            found[target].append(open_annotation(key, target, row["author"], row["row_sealed"]))
+            found[target].append((row["author"], row["row_sealed"]))
         return found
 
 

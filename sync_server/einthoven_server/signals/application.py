@@ -31,8 +31,9 @@ from einthoven_server.clock import Clock
 from einthoven_server.errors import Malformed, NotFound, PreconditionFailed, TooLarge
 from einthoven_server.identity.access import Locator
 from einthoven_server.identity.callers import Device, Principal
-from einthoven_server.identity.guard import SYNC_TYPE, Body, Guard, SignedHead, SignedRequest, StreamHandler
+from einthoven_server.identity.guard import Guard
 from einthoven_server.identity.permissions import Operation
+from einthoven_server.identity.signed_requests import SYNC_TYPE, Body, SignedHead, SignedRequest, StreamHandler
 from einthoven_server.records.resource_ids import parse_result
 from einthoven_server.requests import (
     SECURITY_HEADERS,

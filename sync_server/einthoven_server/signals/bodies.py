@@ -24,7 +24,7 @@ from einthoven_protocol import http_signature
 from einthoven_server import limits
 from einthoven_server.errors import Busy, Locked, Malformed, Unauthorized
 from einthoven_server.identity.callers import Device
-from einthoven_server.identity.guard import SignedHead
+from einthoven_server.identity.signed_requests import SignedHead
 from einthoven_server.signals import quotas
 from einthoven_server.signals.tus import Checksum, Upload
 from einthoven_server.signals.uploads import UploadStore

@@ -30,9 +30,11 @@ from einthoven_protocol.repair_codec import decode_repair_request, encode_repair
 from einthoven_server import limits
 from einthoven_server.audit.trail import Trail
 from einthoven_server.errors import Malformed, TooLarge
-from einthoven_server.identity.guard import SYNC_TYPE, Guard, SignedRequest, replayed
+from einthoven_server.identity.guard import Guard
 from einthoven_server.identity.permissions import Operation
 from einthoven_server.identity.rates import REPAIRS, Cost
+from einthoven_server.identity.refusals import replayed
+from einthoven_server.identity.signed_requests import SYNC_TYPE, SignedRequest
 from einthoven_server.memory_in_flight import loan_of
 from einthoven_server.records.changes import Nonce
 from einthoven_server.records.writer import Writer

@@ -21,9 +21,10 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from einthoven_server import limits
 from einthoven_server.audit.trail import Trail
 from einthoven_server.errors import Malformed
-from einthoven_server.identity.guard import NO_BODY, Guard, SignedRequest
+from einthoven_server.identity.guard import Guard
 from einthoven_server.identity.permissions import Operation
 from einthoven_server.identity.rates import WAKES, Cost
+from einthoven_server.identity.signed_requests import NO_BODY, SignedRequest
 from einthoven_server.requests import SECURITY_HEADERS
 from einthoven_server.sync.wake import End, Waiter, WakePoll, WakeRegistry
 
