@@ -23,6 +23,8 @@ from einthoven_server.records.application import make_application as make_record
 from einthoven_server.records.audit_addresses import make_application as make_audit
 from einthoven_server.records.checkpoint_publisher import CheckpointPublisher
 from einthoven_server.records.housekeeping import Housekeeping
+from einthoven_server.replaying.application import make_application as make_replaying
+from einthoven_server.replaying.service import ReplayService
 from einthoven_server.requests import answers_errors, json_response, mount, render_json
 from einthoven_server.signals.application import make_application as make_signals
 from einthoven_server.signals.receiving import SignalReceiver
@@ -39,6 +41,7 @@ def make_application(
     *outermost: Middleware,
     signals: SignalStore,
     budget: Budget | None = None,
+    replay_permille: int = limits.REPLAY_SAMPLE_PERMILLE,
 ) -> web.Application:
     """All applications under one root.
 
@@ -49,6 +52,7 @@ def make_application(
         outermost: Middlewares around everything.
         signals: Where chunks of raw signals lie.
         budget: What requests under way may take.
+        replay_permille: Of 1,000 results with a signal, how many are recomputed; 0 for none.
     """
     receiver = SignalReceiver(parts.signals, parts.uploads, signals, parts.keys)
     root = web.Application(
@@ -63,6 +67,7 @@ def make_application(
     mount(root, "/v1", make_audit(log=parts.audit, keeper=parts.checkpoints, guard=parts.guard, clock=parts.clock))
     mount(root, "/v1", _sync(parts))
     mount(root, "/v1", _signals(parts, receiver))
+    mount(root, "/v1", _replaying(parts, receiver, replay_permille))
     root.add_subapp("/fhir/R4", _fhir(parts, public_url, receiver))
     return root
 
@@ -143,6 +148,11 @@ def _signals(parts: Parts, receiver: SignalReceiver) -> web.Application:
     return make_signals(
         catalog=parts.signals, uploads=parts.uploads, receiver=receiver, guard=parts.guard, clock=parts.clock
     )
+
+
+def _replaying(parts: Parts, receiver: SignalReceiver, permille: int) -> web.Application:
+    service = ReplayService(parts.replays, parts.keys, receiver, parts.clock, permille)
+    return make_replaying(store=parts.replays, service=service, guard=parts.guard)
 
 
 def _fhir(parts: Parts, public_url: str, receiver: SignalReceiver) -> web.Application:

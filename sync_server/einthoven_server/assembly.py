@@ -34,6 +34,7 @@ from einthoven_server.records.result_months import ResultMonths
 from einthoven_server.records.store import RecordStore
 from einthoven_server.records.word_store import WordStore
 from einthoven_server.records.writer import Writer
+from einthoven_server.replaying.replay_store import ReplayStore
 from einthoven_server.signals.catalog import SignalCatalog
 from einthoven_server.signals.uploads import UploadStore
 from einthoven_server.sync.wake import WakePoll, WakeRegistry
@@ -68,6 +69,7 @@ class Parts:
         signals: Lists of stored signals.
         key_service: Whether it works.
         fhir: What the FHIR side works on.
+        replays: Results that were recomputed.
     """
 
     database: Database
@@ -93,6 +95,7 @@ class Parts:
     signals: SignalCatalog
     key_service: KeyServiceProbe
     fhir: FhirParts
+    replays: ReplayStore
 
 
 def make_parts(
@@ -156,4 +159,5 @@ def make_parts(
         signals=SignalCatalog(database, scope, audit, uploads),
         key_service=KeyServiceProbe(key_service),
         fhir=make_fhir_parts(database, scope, key_service=key_service, keys=keys, identities=identities, audit=audit),
+        replays=ReplayStore(database, scope, audit),
     )

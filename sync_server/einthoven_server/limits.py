@@ -283,3 +283,21 @@ EXPORT_READ_ROWS: Final = 1_000
 # ---- the guarded request path -------------------------------------------------------------------------------------
 PROOF_HEADERS_MAX: Final = 1_024
 """Headers of DPoP proofs whose key a process has read; of a client they are always the same."""
+
+# ---- replay as a service ------------------------------------------------------------------------------------------
+REPLAY_SAMPLE_PERMILLE: Final = 10
+"""Of 1,000 results that are not urgent, so many are recomputed; urgent ones always."""
+REPLAY_INTERVAL_S: Final = 300.0
+"""Between two rounds."""
+REPLAY_ROUND_MAX_CHUNKS: Final = 5_000
+"""Chunks looked at in one round; of a device that streams, 54 a day."""
+REPLAY_ROUND_MAX_S: Final = 120.0
+"""A round begins no other chunk after that; the next round goes on."""
+REPLAY_LAG_MS: Final = 60_000
+"""A chunk is looked at when it has been stored so long."""
+REPLAY_TIME_MAX_S: Final = 20.0
+"""Recomputing one result, the start of the process included."""
+REPLAY_NICENESS: Final = 10
+"""The process that recomputes gives way to those that serve."""
+REPLAY_PAGE_ROWS: Final = 100
+REPLAY_PAGE_MAX_ROWS: Final = 1_000

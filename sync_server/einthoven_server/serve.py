@@ -72,6 +72,7 @@ class Settings:
         signals: URL of where raw signals lie; a folder in ``data`` where ``None``.
         public_url: Where clients reach this server, in front of whatever stands before it; its own where ``None``.
         key_service: URL of the key service; the key file in ``data`` where ``None``.
+        replay_permille: Of 1,000 results with a signal, how many are recomputed; 0 for none.
     """
 
     data: Path
@@ -82,6 +83,7 @@ class Settings:
     signals: str | None = None
     public_url: str | None = None
     key_service: str | None = None
+    replay_permille: int = limits.REPLAY_SAMPLE_PERMILLE
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -174,7 +176,9 @@ async def serving(
             await _ensure_admin(admin, parts)
             idle = IdleConnections()
             signals = await open_signal_store(settings.signals, settings.data)
-            application = make_application(parts, shown, public_url, idle.middleware, signals=signals)
+            application = make_application(
+                parts, shown, public_url, idle.middleware, signals=signals, replay_permille=settings.replay_permille
+            )
             async with _accepting(application, listening, shown, idle):
                 await _check_self(url, shown)
                 ready = Ready(public_url, str(shown.ca_file.resolve()), os.getpid())

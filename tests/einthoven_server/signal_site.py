@@ -257,7 +257,7 @@ async def running_signals(
     data: Path,
     database_url: str,
     clock: ManualClock,
-    tenant: str,
+    tenant: str | None,
     store: SignalStore,
     *,
     flush_s: float = quotas.FLUSH_S,

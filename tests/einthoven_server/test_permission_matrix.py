@@ -82,6 +82,7 @@ LISTS: Final[Mapping[str, Resource]] = {
     "documents": Resource.DOCUMENT,
     "members": Resource.CARE_TEAM_MEMBER,
     "accesses": Resource.BREAK_GLASS,
+    "replays": Resource.REPLAY,
 }
 """Which resource a list of that name holds."""
 WRITES: Final[Mapping[Operation, Resource]] = {

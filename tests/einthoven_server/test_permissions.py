@@ -59,6 +59,7 @@ EXPECTED = {
     "fhir.patient.search": {Role.ADMIN: "t", Role.CLINICIAN: "cb", Role.PATIENT: "s", Role.SERVICE: "c"},
     "fhir.patient.create": {Role.ADMIN: "t", Role.SERVICE: "t"},
     "fhir.patient.update": {Role.ADMIN: "t", Role.SERVICE: "c"},
+    "replays.list": {Role.ADMIN: "t"},
     "fhir.transaction": {Role.ADMIN: "t", Role.SERVICE: "c"},
     "fhir.export": {Role.SERVICE: "t"},
     "fhir.export.file": {Role.SERVICE: "c"},

@@ -27,6 +27,7 @@ class Resource(StrEnum):
     DOCUMENT = "document"
     CARE_TEAM_MEMBER = "care_team_member"
     BREAK_GLASS = "break_glass"
+    REPLAY = "replay"
     RISK_ASSESSMENT = "RiskAssessment"
     OBSERVATION = "Observation"
     REPORT = "DiagnosticReport"
@@ -64,6 +65,8 @@ _MEMBER: Final = frozenset({"principal_id", "role", "since_ms"})
 _BREAK_GLASS: Final = frozenset(
     {"access_id", "patient_id", "principal_id", "reason", "text", "opened_at_ms", "expires_at_ms"}
 )
+_REPLAY: Final = frozenset({"result_id", "patient_id", "outcome", "differing", "model_digest", "replayed_at_ms"})
+"""Names of fields that differ, none of their values: what it takes to find a device that computes something else."""
 _FHIR: Final = frozenset({"resourceType", "id", "meta", "identifier", "status", "code", "subject", "note", "method"})
 _RISK: Final = _FHIR | {"occurrencePeriod", "performer", "basis", "prediction"}
 _OBSERVATION: Final = _FHIR | {
@@ -113,6 +116,7 @@ FIELDS_SEEN: Final[Mapping[Role, Mapping[Resource, frozenset[str]]]] = MappingPr
             Resource.CARE_TEAM_MEMBER: _MEMBER,
             # Reviewing an emergency access takes its reason in words.
             Resource.BREAK_GLASS: _BREAK_GLASS,
+            Resource.REPLAY: _REPLAY,
             Resource.PATIENT: _PATIENT,
             Resource.AUDIT_EVENT: _AUDIT_EVENT,
         },

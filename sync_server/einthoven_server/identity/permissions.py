@@ -68,6 +68,7 @@ class Operation(StrEnum):
     TRANSACT = "fhir.transaction"
     EXPORT = "fhir.export"
     FETCH_EXPORT = "fhir.export.file"
+    LIST_REPLAYS = "replays.list"
 
 
 class Concern(StrEnum):
@@ -102,6 +103,7 @@ _OTHER_CONCERN: Final = MappingProxyType(
         # Whom it makes is nobody's patient yet; the handler asks about those whom it changes.
         Operation.TRANSACT: Concern.PATIENTS,
         Operation.EXPORT: Concern.NO_PATIENT,
+        Operation.LIST_REPLAYS: Concern.NO_PATIENT,
         Operation.FETCH_EXPORT: Concern.PATIENTS,
     }
 )
@@ -142,6 +144,7 @@ _ALLOWED: Final[Mapping[Role, Mapping[Operation, frozenset[Relation]]]] = Mappin
             Operation.BRING_PATIENT: _TENANT,
             Operation.CHANGE_PATIENT: _TENANT,
             Operation.TRANSACT: _TENANT,
+            Operation.LIST_REPLAYS: _TENANT,
         },
         Role.CLINICIAN: {
             Operation.LIST_RESULTS: _TREATING,
