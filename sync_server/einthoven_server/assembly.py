@@ -60,6 +60,7 @@ from einthoven_server.sync.application import make_application as make_sync
 from einthoven_server.sync.service import SyncService
 from einthoven_server.sync.wake import WakePoll, WakeRegistry
 from einthoven_server.sync.wake_changes import PostgresChanges
+from einthoven_server.vault.port import Vault
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,7 @@ class Parts:
 
 def make_parts(
     database: Database,
+    vault: Vault,
     tenancy: Tenancy,
     key_service: KeyService,
     clock: Clock,
@@ -130,6 +132,7 @@ def make_parts(
 
     Args:
         database: Open and migrated, behind the wall of ``row_security`` where there is one.
+        vault: Where patients' wrapped keys are.
         tenancy: Whose server this is.
         key_service: Wraps keys.
         clock: Wall time.
@@ -142,7 +145,7 @@ def make_parts(
     """
     scope = tenancy.scope
     audit = AuditLog(database, scope, tenancy.audit_key)
-    keys = PatientKeys(database, key_service, scope)
+    keys = PatientKeys(database, vault, key_service, scope)
     identities = IdentityStore(database, scope, keys, audit)
     clients, signing_keys = ClientStore(database, scope, audit), SigningKeys(database, scope, key_service, clock)
     uploads = UploadStore(database, scope)
@@ -177,7 +180,9 @@ def make_parts(
         uploads=uploads,
         signals=SignalCatalog(database, scope, audit, uploads),
         key_service=KeyServiceProbe(key_service),
-        fhir=make_fhir_parts(database, scope, key_service=key_service, keys=keys, identities=identities, audit=audit),
+        fhir=make_fhir_parts(
+            database, vault, scope, key_service=key_service, keys=keys, identities=identities, audit=audit
+        ),
     )
 
 

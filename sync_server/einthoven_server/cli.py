@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 
 from einthoven_server import cli_audit, cli_keys
-from einthoven_server.cli_options import Data, DatabaseUrl, Json, KeyServiceUrl, Signals
+from einthoven_server.cli_options import Data, DatabaseUrl, Json, KeyServiceUrl, Signals, VaultUrl
 from einthoven_server.errors import ServerError
 from einthoven_server.identity.permissions import Role
 from einthoven_server.identity.public_keys import KeyMalformed
@@ -52,6 +52,7 @@ def serve_all(  # each is an option of the command line, by name
         typer.Option("--public-url", help="Where clients reach this server, if not at its own address and port."),
     ] = None,
     key_service: KeyServiceUrl = None,
+    vault: VaultUrl = None,
     as_json: Json = False,
 ) -> None:
     """Run all applications in one process until SIGTERM or Ctrl-C."""
@@ -65,7 +66,7 @@ def serve_all(  # each is an option of the command line, by name
             errors.print(f"[bold]einthoven-server[/bold] at {ready.url}", highlight=False)
             errors.print(f"authority {ready.ca_file}, admin key in {data / ADMIN_KEY_NAME}", highlight=False)
 
-    serve(Settings(data, host, port, database_url, ready_file, signals, public_url, key_service), on_ready)
+    serve(Settings(data, host, port, database_url, ready_file, signals, public_url, key_service, vault), on_ready)
 
 
 @client_app.command("add")

@@ -277,3 +277,9 @@ EXPORTS_OF_ONE_MAX: Final = 4
 EXPORT_LIFETIME_MS: Final = 24 * 3600 * 1000
 EXPORT_READ_ROWS: Final = 1_000
 """Results of a patient that are opened at a time."""
+
+# ---- the vault, erasure, backups ----------------------------------------------------------------------------------
+VAULT_BUSY_TIMEOUT_S: Final = 10.0
+"""How long a writer of the vault's file waits for another process."""
+VAULT_CONNECTIONS_MAX: Final = 4
+VAULT_PAGE_KEYS: Final = 1_000

@@ -31,6 +31,8 @@ from einthoven_server.rotation.wrapping import Rewrapping
 from einthoven_server.serve import opened
 from einthoven_server.signals.signal_store_obstore import open_signal_store
 from einthoven_server.tenant_database import open_tenant
+from einthoven_server.vault.opening import open_vault
+from einthoven_server.vault.port import Vault
 
 T = TypeVar("T")
 
@@ -44,23 +46,26 @@ class Place:
         database_url: A PostgreSQL URL; the embedded one where ``None``.
         key_service: URL of the key service; the key file where ``None``.
         signals: URL of where raw signals lie; a folder in ``data`` where ``None``.
+        vault: A PostgreSQL URL of the vault; beside ``database_url``, or a file in ``data``, where ``None``.
     """
 
     data: Path
     database_url: str | None = None
     key_service: str | None = None
     signals: str | None = None
+    vault: str | None = None
 
 
 class _Open(NamedTuple):
     database: Database
+    vault: Vault
     tenancy: Tenancy
     audit: AuditLog
     key_service: SeveralKeyServices
     alone: bool
 
     def rewrapping(self) -> Rewrapping:
-        return Rewrapping(self.database, self.tenancy.scope, self.key_service, self.audit, SystemClock())
+        return Rewrapping(self.database, self.vault, self.tenancy.scope, self.key_service, self.audit, SystemClock())
 
 
 def rotate(place: Place) -> int:
@@ -91,6 +96,7 @@ def rotate_patients(place: Place, patient_id: str | None) -> int:
     async def work(there: _Open) -> int:
         rotation = PatientRotation(
             there.database,
+            there.vault,
             there.tenancy.scope,
             there.key_service,
             await open_signal_store(place.signals, place.data),
@@ -127,11 +133,12 @@ def _run(place: Place, work: Callable[[_Open], Awaitable[T]]) -> T:
     async def run(database_url: str, alone: bool) -> T:
         async with (
             key_service_of(place.key_service, place.data) as key_service,
-            open_tenant(database_url, key_service, SystemClock()) as (database, _, tenancy),
+            open_tenant(database_url, key_service, SystemClock()) as (database, owner, tenancy),
+            open_vault(place.vault or place.database_url, place.data, owner, tenancy.scope) as vault,
         ):
             audit = AuditLog(database, tenancy.scope, tenancy.audit_key)
             await audit.prepare()
-            return await work(_Open(database, tenancy, audit, key_service, alone))
+            return await work(_Open(database, vault, tenancy, audit, key_service, alone))
 
     if not place.data.is_dir():
         raise KeyUnavailable("there is no such data folder", "give --data the server's")

@@ -41,6 +41,7 @@ from einthoven_server.private_files import held, make_data_folder, write_atomica
 from einthoven_server.requests import AccessLog
 from einthoven_server.signals.signal_store_obstore import open_signal_store
 from einthoven_server.tenant_database import open_tenant
+from einthoven_server.vault.opening import open_vault
 
 ADMIN_KEY_NAME: Final = "admin-key.json"
 _WILDCARDS: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104  # compared with, not bound
@@ -71,6 +72,7 @@ class Settings:
         signals: URL of where raw signals lie; a folder in ``data`` where ``None``.
         public_url: Where clients reach this server, in front of whatever stands before it; its own where ``None``.
         key_service: URL of the key service; the key file in ``data`` where ``None``.
+        vault: A PostgreSQL URL of the vault; beside ``database_url``, or a file in ``data``, where ``None``.
     """
 
     data: Path
@@ -81,6 +83,7 @@ class Settings:
     signals: str | None = None
     public_url: str | None = None
     key_service: str | None = None
+    vault: str | None = None
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -135,8 +138,20 @@ async def parts_of(
     *,
     public_url: str = "",
     key_service_url: str | None = None,
+    vault_url: str | None = None,
+    moves: bool = False,
 ) -> AsyncIterator[Parts]:
     """Open, migrate and read what the applications share; without a public address no access token is good.
+
+    Args:
+        data: The data folder.
+        database_url: A PostgreSQL URL.
+        clock: Wall time.
+        tenant: Which one; the first, or a new one, where ``None``.
+        public_url: Where clients reach this server.
+        key_service_url: URL of the key service; the key file in ``data`` where ``None``.
+        vault_url: A PostgreSQL URL of the vault; a file in ``data`` where ``None``.
+        moves: Whether to see that the vault is this database's, and to move there what is not in it yet.
 
     Raises:
         StartError: Database or keys can't be used.
@@ -144,8 +159,9 @@ async def parts_of(
     async with (
         key_service_of(key_service_url, data, clock) as key_service,
         open_tenant(database_url, key_service, clock, tenant) as (database, owner, tenancy),
+        open_vault(vault_url, data, owner, tenancy.scope, moves=moves) as vault,
     ):
-        parts = make_parts(database, tenancy, key_service, clock, data, public_url, owner)
+        parts = make_parts(database, vault, tenancy, key_service, clock, data, public_url, owner)
         await parts.audit.prepare()
         yield parts
 
@@ -166,9 +182,15 @@ async def serving(
         named = "localhost" if settings.host in _WILDCARDS else settings.host
         shown = certificates.ensure(settings.data, named, now)
         admin, public_url = read_admin_key(settings.data / ADMIN_KEY_NAME), settings.public_url or url
-        key_service = settings.key_service
         async with parts_of(
-            settings.data, database_url, clock, tenant, public_url=public_url, key_service_url=key_service
+            settings.data,
+            database_url,
+            clock,
+            tenant,
+            public_url=public_url,
+            key_service_url=settings.key_service,
+            vault_url=settings.vault or settings.database_url,
+            moves=True,
         ) as parts:
             await _ensure_admin(admin, parts)
             idle = IdleConnections()

@@ -39,6 +39,7 @@ from einthoven_server.records.resource_ids import Kind
 from einthoven_server.records.store import RecordStore
 from einthoven_server.records.waveforms import NoWaveforms, Waveforms
 from einthoven_server.requests import answers_errors, json_response, with_headers
+from einthoven_server.vault.port import Vault
 
 _KINDS: Final = {
     "RiskAssessment": (Kind.RISK,),
@@ -69,6 +70,7 @@ class FhirParts:
 
 def make_parts(
     database: Database,
+    vault: Vault,
     scope: Scope,
     *,
     key_service: KeyService,
@@ -80,6 +82,7 @@ def make_parts(
 
     Args:
         database: Open and migrated.
+        vault: Where blind indexes are.
         scope: Shard and tenant.
         key_service: Wraps the key of the blind indexes.
         keys: Patients' data keys.
@@ -90,7 +93,7 @@ def make_parts(
     return FhirParts(
         tenant=scope.tenant,
         index=ResultIndex(database, scope, keys),
-        patients=PatientStore(database, scope, keys, identities, audit, index_key),
+        patients=PatientStore(database, vault, scope, keys, identities, audit, index_key),
         devices=DeviceStore(database, scope),
         exports=ExportStore(database, scope),
     )
