@@ -19,7 +19,9 @@ from einthoven_server.audit.log import AuditLog
 from einthoven_server.audit.recorder import AuditRecorder
 from einthoven_server.certificates import Certificates
 from einthoven_server.clock import Clock
-from einthoven_server.database import Database
+from einthoven_server.database import Database, Scope
+from einthoven_server.erasure.addresses import make_application as make_erasure
+from einthoven_server.erasure.erasing import Erasures
 from einthoven_server.fhir.application import FhirParts
 from einthoven_server.fhir.application import make_application as make_fhir
 from einthoven_server.fhir.application import make_parts as make_fhir_parts
@@ -54,6 +56,7 @@ from einthoven_server.signals.application import make_application as make_signal
 from einthoven_server.signals.catalog import SignalCatalog
 from einthoven_server.signals.receiving import SignalReceiver
 from einthoven_server.signals.signal_store import SignalStore
+from einthoven_server.signals.signal_store_obstore import open_signal_store
 from einthoven_server.signals.uploads import UploadStore
 from einthoven_server.signals.waveforms import StoredWaveforms
 from einthoven_server.sync.application import make_application as make_sync
@@ -69,6 +72,9 @@ class Parts:
 
     Attributes:
         database: Open and migrated.
+        vault: Where patients' wrapped keys are.
+        scope: Shard and tenant.
+        data: The data folder.
         identities: Who is known.
         clients: Who may ask for access tokens.
         signing_keys: What signs them.
@@ -94,6 +100,9 @@ class Parts:
     """
 
     database: Database
+    vault: Vault
+    scope: Scope
+    data: Path
     identities: IdentityStore
     clients: ClientStore
     signing_keys: SigningKeys
@@ -153,6 +162,9 @@ def make_parts(
     changes, waiting = PostgresChangeStore(database, scope, audit), WakeRegistry()
     return Parts(
         database=database,
+        vault=vault,
+        scope=scope,
+        data=data,
         identities=identities,
         clients=clients,
         signing_keys=signing_keys,
@@ -243,6 +255,7 @@ def make_application(
             parts.clock,
             months=parts.months,
             signing_keys=parts.signing_keys,
+            keys=parts.keys,
             checkpoints=CheckpointPublisher(
                 parts.checkpoints, parts.words, parts.writer, certificates.signer, parts.identities.tenant
             ),
@@ -276,6 +289,16 @@ def make_application(
         capabilities=Capability.SIGNALS,
     )
     mount(root, "/v1", devices)
+    erasures = Erasures(
+        parts.database,
+        parts.vault,
+        parts.scope,
+        signals,
+        parts.audit,
+        parts.clock,
+        lambda url: open_signal_store(url, parts.data),
+    )
+    mount(root, "/v1", make_erasure(erasures=erasures, guard=parts.guard))
     receiver = SignalReceiver(parts.signals, parts.uploads, signals, parts.keys)
     mount(
         root,

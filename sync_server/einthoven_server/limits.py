@@ -283,3 +283,7 @@ VAULT_BUSY_TIMEOUT_S: Final = 10.0
 """How long a writer of the vault's file waits for another process."""
 VAULT_CONNECTIONS_MAX: Final = 4
 VAULT_PAGE_KEYS: Final = 1_000
+ERASURE_SETTLE_MS: Final = 60_000
+"""How long a request that was let in before an erasure may still leave an object behind."""
+ERASURE_ROUND_INTERVAL_S: Final = 30.0
+ERASE_BATCH_ROWS: Final = 5_000

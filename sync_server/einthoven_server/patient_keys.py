@@ -77,6 +77,19 @@ class PatientKeys:
         self._cached: OrderedDict[str, PatientKey] = OrderedDict()
         self._generation = -1
         self._checked_at_s: float | None = None
+        self._listeners: list[Callable[[str], None]] = []
+
+    def on_change(self, forget: Callable[[str], None]) -> None:
+        """Have something else forgotten as well when a patient's keys changed, or are gone."""
+        self._listeners.append(forget)
+
+    async def refresh(self) -> None:
+        """Forget what changed, though nobody asks for a key.
+
+        Raises:
+            Busy: The database does not answer.
+        """
+        await self._forget_changed()
 
     async def prepare(self, patient_id: str) -> MadeKey:
         """Make a new patient's key in the vault; outside of any transaction, for the key service may be far away.
@@ -143,6 +156,8 @@ class PatientKeys:
             return
         for row in await self._database.fetch(_CHANGED, *self._scope, self._generation):
             self._cached.pop(row["patient_id"], None)
+            for forget in self._listeners:
+                forget(row["patient_id"])
             self._generation = max(self._generation, row["generation"])
         self._checked_at_s = now_s
 

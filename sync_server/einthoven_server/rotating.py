@@ -56,7 +56,9 @@ class Place:
     vault: str | None = None
 
 
-class _Open(NamedTuple):
+class Opened(NamedTuple):
+    """What the commands work on; ``alone``: no other process can use the database."""
+
     database: Database
     vault: Vault
     tenancy: Tenancy
@@ -65,6 +67,7 @@ class _Open(NamedTuple):
     alone: bool
 
     def rewrapping(self) -> Rewrapping:
+        """What wraps keys anew."""
         return Rewrapping(self.database, self.vault, self.tenancy.scope, self.key_service, self.audit, SystemClock())
 
 
@@ -77,13 +80,13 @@ def rotate(place: Place) -> int:
         ServerError: It can't go on; what was done stays, and every key opens.
     """
 
-    async def work(there: _Open) -> int:
+    async def work(there: Opened) -> int:
         rewrapping, chosen = there.rewrapping(), there.key_service.chosen
         if await rewrapping.rounds.unfinished() is None and isinstance(chosen, MakesVersions):
             await chosen.make_version()
         return await rewrapping.run()
 
-    return _run(place, work)
+    return run_beside(place, work)
 
 
 def rotate_patients(place: Place, patient_id: str | None) -> int:
@@ -93,7 +96,7 @@ def rotate_patients(place: Place, patient_id: str | None) -> int:
         ServerError: It can't go on; what was done stays, and every value opens.
     """
 
-    async def work(there: _Open) -> int:
+    async def work(there: Opened) -> int:
         rotation = PatientRotation(
             there.database,
             there.vault,
@@ -109,7 +112,7 @@ def rotate_patients(place: Place, patient_id: str | None) -> int:
         await rotation.rotate([patient_id])
         return 1
 
-    return _run(place, work)
+    return run_beside(place, work)
 
 
 def forget_former(place: Place) -> int:
@@ -119,17 +122,23 @@ def forget_former(place: Place) -> int:
         KeyUnavailable: There is no key file, or a former version is still in use.
     """
 
-    async def work(there: _Open) -> int:
+    async def work(there: Opened) -> int:
         if not isinstance(there.key_service.chosen, FileKeyService):
             raise KeyUnavailable("the key service is no key file", "remove former versions there")
         stored = await there.rewrapping().stored()
         in_use = {file_version(one) for one in stored if unpack(one).kind == FILE}
         return await there.key_service.chosen.forget_former(in_use)
 
-    return _run(place, work)
+    return run_beside(place, work)
 
 
-def _run(place: Place, work: Callable[[_Open], Awaitable[T]]) -> T:
+def run_beside(place: Place, work: Callable[[Opened], Awaitable[T]]) -> T:
+    """Work on a server's database and vault, beside the server or with none.
+
+    Raises:
+        StartError: They can't be used.
+    """
+
     async def run(database_url: str, alone: bool) -> T:
         async with (
             key_service_of(place.key_service, place.data) as key_service,
@@ -138,7 +147,7 @@ def _run(place: Place, work: Callable[[_Open], Awaitable[T]]) -> T:
         ):
             audit = AuditLog(database, tenancy.scope, tenancy.audit_key)
             await audit.prepare()
-            return await work(_Open(database, vault, tenancy, audit, key_service, alone))
+            return await work(Opened(database, vault, tenancy, audit, key_service, alone))
 
     if not place.data.is_dir():
         raise KeyUnavailable("there is no such data folder", "give --data the server's")

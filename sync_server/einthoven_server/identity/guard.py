@@ -331,10 +331,17 @@ class Guard:
         signatures.check_signature(parts, request.method, request.raw_path, device.public_key)
         trail.by(device.device_id, Role.DEVICE.value)
         trail.patient = device.patient_id
+        if device.erased:
+            raise erased()
         if device.revoked:
             raise revoked()
         signatures.check_fresh(parts, self._clock.now_ms())
         return device
+
+
+def erased() -> RequestRefused:
+    """The answer to a device whose patient was erased."""
+    return Unauthorized("this patient was erased here", "erase what this device holds", code="patient_erased")
 
 
 def revoked() -> RequestRefused:
