@@ -17,6 +17,7 @@ from einthoven_server import limits
 from einthoven_server.audit.checkpoint_keeper import CheckpointKeeper
 from einthoven_server.audit.log import AuditLog
 from einthoven_server.audit.recorder import AuditRecorder
+from einthoven_server.backup.places import open_place
 from einthoven_server.certificates import Certificates
 from einthoven_server.clock import Clock
 from einthoven_server.database import Database, Scope
@@ -56,7 +57,6 @@ from einthoven_server.signals.application import make_application as make_signal
 from einthoven_server.signals.catalog import SignalCatalog
 from einthoven_server.signals.receiving import SignalReceiver
 from einthoven_server.signals.signal_store import SignalStore
-from einthoven_server.signals.signal_store_obstore import open_signal_store
 from einthoven_server.signals.uploads import UploadStore
 from einthoven_server.signals.waveforms import StoredWaveforms
 from einthoven_server.sync.application import make_application as make_sync
@@ -296,7 +296,7 @@ def make_application(
         signals,
         parts.audit,
         parts.clock,
-        lambda url: open_signal_store(url, parts.data),
+        lambda url: open_place(url, parts.data),
     )
     mount(root, "/v1", make_erasure(erasures=erasures, guard=parts.guard))
     receiver = SignalReceiver(parts.signals, parts.uploads, signals, parts.keys)

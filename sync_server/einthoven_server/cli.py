@@ -14,7 +14,7 @@ import msgspec
 import typer
 from rich.console import Console
 
-from einthoven_server import cli_audit, cli_keys, cli_patients
+from einthoven_server import cli_audit, cli_backup, cli_keys, cli_patients
 from einthoven_server.cli_options import Data, DatabaseUrl, Json, KeyServiceUrl, Signals, VaultUrl
 from einthoven_server.errors import ServerError
 from einthoven_server.identity.permissions import Role
@@ -32,6 +32,7 @@ app = typer.Typer(
 app.add_typer(cli_audit.app, name="audit")
 app.add_typer(cli_keys.app, name="keys")
 app.add_typer(cli_patients.app, name="patient")
+cli_backup.add_to(app)
 client_app = typer.Typer(help="Who may ask for access tokens.", no_args_is_help=True)
 app.add_typer(client_app, name="client")
 

@@ -7,6 +7,7 @@ Invariants:
 from __future__ import annotations
 
 from einthoven_server import limits
+from einthoven_server.backup.places import open_place
 from einthoven_server.clock import SystemClock
 from einthoven_server.erasure.erasing import Erasures
 from einthoven_server.rotating import Opened, Place, run_beside
@@ -31,7 +32,7 @@ def erase(place: Place, patient_id: str) -> bool:
             await open_signal_store(place.signals, place.data),
             there.audit,
             clock,
-            lambda url: open_signal_store(url, place.data),
+            lambda url: open_place(url, place.data),
             settle_ms=0 if there.alone else limits.ERASURE_SETTLE_MS,
         )
         begun_at_ms = await erasures.begin(patient_id, operator_event(clock, "patient.erase", patient_id))

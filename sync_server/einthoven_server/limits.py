@@ -287,3 +287,5 @@ ERASURE_SETTLE_MS: Final = 60_000
 """How long a request that was let in before an erasure may still leave an object behind."""
 ERASURE_ROUND_INTERVAL_S: Final = 30.0
 ERASE_BATCH_ROWS: Final = 5_000
+BACKUP_PIECE_BYTES: Final = 4 * 1024 * 1024
+"""Of rows in one object of a backup, before they are compressed."""

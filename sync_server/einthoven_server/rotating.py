@@ -65,6 +65,7 @@ class Opened(NamedTuple):
     audit: AuditLog
     key_service: SeveralKeyServices
     alone: bool
+    database_url: str
 
     def rewrapping(self) -> Rewrapping:
         """What wraps keys anew."""
@@ -147,7 +148,7 @@ def run_beside(place: Place, work: Callable[[Opened], Awaitable[T]]) -> T:
         ):
             audit = AuditLog(database, tenancy.scope, tenancy.audit_key)
             await audit.prepare()
-            return await work(Opened(database, vault, tenancy, audit, key_service, alone))
+            return await work(Opened(database, vault, tenancy, audit, key_service, alone, database_url))
 
     if not place.data.is_dir():
         raise KeyUnavailable("there is no such data folder", "give --data the server's")

@@ -33,11 +33,11 @@ from einthoven_server.assembly import Parts, make_application, make_parts
 from einthoven_server.certificates import Certificates
 from einthoven_server.clock import Clock, SystemClock
 from einthoven_server.connections import Connection, IdleConnections
-from einthoven_server.errors import AddressUnavailable
+from einthoven_server.errors import AddressUnavailable, DataFolderUnsafe
 from einthoven_server.identity.admin_key import AdminKey, read_admin_key
 from einthoven_server.identity.permissions import Role
 from einthoven_server.key_services.choosing import key_service_of
-from einthoven_server.private_files import held, make_data_folder, write_atomically
+from einthoven_server.private_files import RESTORING, held, make_data_folder, write_atomically
 from einthoven_server.requests import AccessLog
 from einthoven_server.signals.signal_store_obstore import open_signal_store
 from einthoven_server.tenant_database import open_tenant
@@ -122,6 +122,8 @@ def opened(data: Path, database_url: str | None) -> Iterator[str]:
     """
     make_data_folder(data)
     with held(data):
+        if (data / RESTORING).exists():
+            raise DataFolderUnsafe("a restore into this data folder was cut short", "run it again")
         if database_url is not None:
             yield database_url
         else:

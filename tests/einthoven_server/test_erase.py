@@ -16,6 +16,7 @@ from tests.einthoven_server.test_rotation import filled
 
 from einthoven_server.audit.trail import Trail
 from einthoven_server.backup.mirror import VaultMirror
+from einthoven_server.backup.places import open_place
 from einthoven_server.database import Connection, Scope
 from einthoven_server.erasure import tables
 from einthoven_server.erasure.erasing import Erasures
@@ -66,7 +67,8 @@ async def with_signal(connection: Connection, folder: Path, tenant: str, device:
 async def test_every_table_lets_go_of_a_patient_or_says_why_not(connection: Connection, site: Site) -> None:
     rows = await connection.fetch(
         "SELECT DISTINCT table_name FROM information_schema.columns "
-        "WHERE column_name IN ('patient_id', 'device_alias') AND table_schema = 'public' AND table_name NOT SIMILAR TO 'result_row_(first|other|[0-9_]+)|vault\\_%|%former'"
+        "WHERE column_name IN ('patient_id', 'device_alias') AND table_schema = 'public' "
+        "AND table_name NOT SIMILAR TO 'result_row_(first|other|[0-9_]+)|vault\\_%|%former'"
     )
     listed = [*tables.AT_ONCE, *tables.BY_COMMIT, *tables.BY_PATIENT, *tables.BY_DEVICE, *tables.STAYS]
     assert sorted(listed) == sorted(row[0] for row in rows)
@@ -114,7 +116,7 @@ async def test_attack_34_an_erased_patient_is_gone_everywhere_within_a_second(
             await open_signal_store(None, data_folder),
             parts.audit,
             clock,
-            lambda url: open_signal_store(url, data_folder),
+            lambda url: open_place(url, data_folder),
         )
         clock.offset_ms += 61_000
         await erasures.round()
@@ -169,7 +171,7 @@ async def test_a_mirror_that_does_not_answer_leaves_an_erasure_unfinished(
             signals,
             parts.audit,
             site.clock,
-            lambda url: open_signal_store(url, data_folder),
+            lambda url: open_place(url, data_folder),
             settle_ms=0,
         )
         await erasures.begin(patient, Trail("patient.erase", site.clock).event())
@@ -214,6 +216,7 @@ from pathlib import Path
 from tests.einthoven_server.site import ManualClock
 from einthoven_server.audit.trail import Trail
 from einthoven_server.erasure.erasing import Erasures
+from einthoven_server.backup.places import open_place
 from einthoven_server.serve import parts_of
 from einthoven_server.signals.signal_store_obstore import open_signal_store
 
@@ -233,7 +236,7 @@ async def main(folder, url, tenant, patient, kill_at):
         database, vault = parts.database, parts.vault
         database.transact, database.fetch = counting(database.transact), counting(database.fetch)
         vault.erase, signals.delete = counting(vault.erase), counting(signals.delete)
-        open_store = lambda url: open_signal_store(url, Path(folder))
+        open_store = lambda url: open_place(url, Path(folder))
         scope, audit = parts.scope, parts.audit
         erasures = Erasures(database, vault, scope, signals, audit, clock, open_store, settle_ms=0)
         begun = await erasures.begin(patient, Trail("patient.erase", clock).event())

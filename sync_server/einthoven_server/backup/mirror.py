@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
+from einthoven_server.backup.places import SIGNALS
 from einthoven_server.signals.signal_store import SignalStore
 from einthoven_server.vault.port import KeptKey, Vault, all_keys
 
@@ -59,7 +60,7 @@ class VaultMirror:
         return written
 
     async def erase(self, patient_id: str) -> None:
-        """Remove a patient's keys, for good.
+        """Remove a patient's keys, for good, and copies of signals.
 
         Raises:
             Busy: The mirror does not answer; go on later.
@@ -87,8 +88,9 @@ class VaultMirror:
         return found
 
     async def _remove(self, patient_id: str) -> None:
-        for name in await self._store.names(f"{_KEYS}/{self._tenant}/{patient_id}"):
-            await self._store.delete(name)
+        for folder in (_KEYS, SIGNALS):
+            for name in await self._store.names(f"{folder}/{self._tenant}/{patient_id}"):
+                await self._store.delete(name)
 
     def _name(self, key: KeptKey) -> str:
         digest = hashlib.sha256(key.wrapped).hexdigest()[:_DIGEST_CHARS]

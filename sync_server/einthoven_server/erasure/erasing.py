@@ -32,7 +32,7 @@ from einthoven_server.backup.mirror import VaultMirror
 from einthoven_server.clock import Clock
 from einthoven_server.database import Connection, Database, Scope
 from einthoven_server.erasure import tables
-from einthoven_server.errors import Busy, NotFound, SignalStoreUnavailable
+from einthoven_server.errors import BackupPlaceUnavailable, Busy, NotFound
 from einthoven_server.patient_keys import tell_change
 from einthoven_server.signals.signal_store import SignalStore
 from einthoven_server.vault.port import Vault
@@ -189,7 +189,7 @@ class Erasures:
     async def _store_at(self, url: str) -> SignalStore:
         try:
             return await self._open_store(url)
-        except SignalStoreUnavailable as error:
+        except BackupPlaceUnavailable as error:
             raise Busy(error.problem, error.remedy, limits.BUSY_RETRY_AFTER_S, code="mirror_unavailable") from error
 
     async def _remove_rows(self, patient_id: str) -> None:
