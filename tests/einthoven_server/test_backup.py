@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 import time
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,11 +20,12 @@ import pytest
 from tests.einthoven_server.site import Device, ManualClock, Site, running_site
 from tests.einthoven_server.test_rotation import filled
 
+from einthoven_server.audit.chain import Event
 from einthoven_server.backup import sealed
 from einthoven_server.database import Connection
-from einthoven_server.errors import BackupRefused, DataFolderUnsafe
+from einthoven_server.errors import BackupRefused, DataFolderUnsafe, KeyUnavailable
 from einthoven_server.key_service_file import FileKeyService
-from einthoven_server.serve import opened
+from einthoven_server.serve import opened, parts_of
 from einthoven_server.signals.signal_store import SignalStore
 from einthoven_server.signals.signal_store_obstore import open_signal_store
 
@@ -298,3 +300,48 @@ async def test_a_backup_from_before_a_rotation_can_still_be_read(tmp_path: Path,
     assert status == 0, done
     async with serving_on(copy, clock) as (site, _):
         assert (await site.send("GET", f"/v1/patients/{patient}/results", token=clinician)).json == before
+
+
+@pytest.mark.timeout(300)
+async def test_a_database_of_ones_own_is_backed_up_without_the_vault_beside_it(
+    tmp_path: Path, database_url: str, clock: ManualClock
+) -> None:
+    names = [f"backup_{secrets.token_hex(4)}" for _ in range(3)]
+    connection = await asyncpg.connect(database_url)
+    for name in names:
+        await connection.execute(f"CREATE DATABASE {name}")
+    first, second, apart = [database_url.replace("/postgres?", f"/{name}?") for name in names]
+    folder, place = new_folder(tmp_path, "data"), f"file://{tmp_path / 'place'}"
+    patient = str(uuid.uuid4())
+    async with parts_of(folder, first, clock, vault_url=first, moves=True) as parts:
+        await parts.identities.create_patient(patient, 0, Event(0, "a", "patient.create", patient, "allowed"))
+        key = await parts.keys.get(patient)
+        tenant = parts.scope.tenant
+    for _ in range(2):  # the vault's tables are there by now
+        status, done = await command("backup", "--data", str(folder), "--database-url", first, "--to", place)
+        assert status == 0, done
+    store = await open_signal_store(place, folder)
+    _, manifest = await sealed.opened(
+        store, FileKeyService(folder / "key-encryption-key"), *(await sealed.names(store))[-1]
+    )
+    assert not [table.name for table in manifest.tables if table.name.startswith("vault")]
+    assert {"patient", "patient_key", "result_row"} <= {table.name for table in manifest.tables}
+    copy = new_folder(tmp_path, "copy", folder)
+    arguments = ("--data", str(copy), "--database-url", second, "--vault-url", apart, "--from", place)
+    status, done = await command("restore", *arguments)
+    assert status == 0, done
+    assert not (copy / "vault.db").exists()
+    async with parts_of(copy, second, clock, tenant, vault_url=apart, moves=True) as parts:
+        again = await parts.keys.get(patient)
+        assert again.open(key.seal(b"x", "t", "c", "r"), "t", "c", "r") == b"x"
+    with pytest.raises(KeyUnavailable, match="not the vault"):
+        async with parts_of(copy, second, clock, tenant, vault_url=second, moves=True):
+            pass
+    # Not over what is there.
+    status, said = await command(
+        "restore", "--data", str(new_folder(tmp_path, "more", folder)), "--database-url", first, "--from", place
+    )
+    assert (status, "has this tenant already" in said) == (1, True)
+    for name in names:
+        await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await connection.close()

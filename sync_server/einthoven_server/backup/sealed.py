@@ -126,9 +126,12 @@ class SealedBackup:
         Raises:
             BackupRefused: It is not what was written there.
         """
-        opened = self._opened(base64.b64decode(sealed), _MANIFEST)
         try:
-            return msgspec.msgpack.decode(opened, type=Manifest)
+            octets = base64.b64decode(sealed, validate=True)
+        except ValueError as error:
+            raise BackupRefused("the backup's manifest was altered or is damaged", "take another backup") from error
+        try:
+            return msgspec.msgpack.decode(self._opened(octets, _MANIFEST), type=Manifest)
         except msgspec.MsgspecError as error:
             raise BackupRefused("the backup's manifest is not in a known form", "use a newer version") from error
 

@@ -32,7 +32,7 @@ from einthoven_server.backup.mirror import VaultMirror
 from einthoven_server.clock import Clock
 from einthoven_server.database import Connection, Database, Scope
 from einthoven_server.erasure import tables
-from einthoven_server.errors import BackupPlaceUnavailable, Busy, NotFound
+from einthoven_server.errors import BackupPlaceUnavailable, Busy, NotFound, ServerError
 from einthoven_server.patient_keys import tell_change
 from einthoven_server.signals.signal_store import SignalStore
 from einthoven_server.vault.port import Vault
@@ -181,8 +181,8 @@ class Erasures:
             self._due.clear()
             try:
                 await self.round()
-            except Busy as error:
-                _log.warning("an erasure is not finished (%s); it is tried again", error.code)
+            except ServerError as error:
+                _log.warning("an erasure is not finished (%s); it is tried again", type(error).__name__)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._due.wait(), interval_s)
 
