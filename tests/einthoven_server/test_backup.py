@@ -131,7 +131,7 @@ async def found(site: Site, number: str) -> list[str]:
     return [entry["resource"]["id"] for entry in answer.json.get("entry", [])]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 async def test_attack_34_a_restore_has_what_was_committed_and_nobody_who_was_erased(
     tmp_path: Path, clock: ManualClock
 ) -> None:
@@ -225,7 +225,7 @@ def raise_for(outcome: tuple[int, Any]) -> None:
         raise BackupRefused(said, "")
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 async def test_an_altered_backup_is_refused_and_a_cut_short_one_is_none(tmp_path: Path, clock: ManualClock) -> None:
     folder, root = new_folder(tmp_path, "data"), tmp_path / "place"
     place = f"file://{root}"
@@ -281,7 +281,7 @@ async def test_an_altered_backup_is_refused_and_a_cut_short_one_is_none(tmp_path
             raise_for(await command("restore", "--data", str(new_folder(tmp_path, "keyless", folder)), "--from", place))
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 async def test_a_backup_from_before_a_rotation_can_still_be_read(tmp_path: Path, clock: ManualClock) -> None:
     folder, place = new_folder(tmp_path, "data"), f"file://{tmp_path / 'place'}"
     async with serving_on(folder, clock) as (site, _):
@@ -302,7 +302,7 @@ async def test_a_backup_from_before_a_rotation_can_still_be_read(tmp_path: Path,
         assert (await site.send("GET", f"/v1/patients/{patient}/results", token=clinician)).json == before
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 async def test_a_database_of_ones_own_is_backed_up_without_the_vault_beside_it(
     tmp_path: Path, database_url: str, clock: ManualClock
 ) -> None:

@@ -246,7 +246,7 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 async def test_attack_34_killed_at_every_step_an_erasure_is_gone_on_with(
     site: Site, connection: Connection, data_folder: Path, database_url: str, vault: SqliteVault, scope: Scope
 ) -> None:
