@@ -176,6 +176,10 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes) -> TransportEr
         return ServerBusy(f"the server is busy (HTTP {status})", f"try again in {wait_s:.0f} s", wait_s)
     if code == "clock_skew":
         return DeviceRefused("this device's clock is more than 5 minutes off", "set the clock and try again")
+    if code == "patient_erased":
+        return DeviceRefused(
+            "the server erased this patient and all it held of them", "erase this device's store as well"
+        )
     if status in {401, 403}:
         return DeviceRefused(
             "the server refuses this device (unknown or revoked)", "ask your clinic, or enrol again with a new code"

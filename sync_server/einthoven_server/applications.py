@@ -13,7 +13,10 @@ from aiohttp.typedefs import Middleware
 from einthoven_protocol.messages import Capability
 from einthoven_server import limits
 from einthoven_server.assembly import Parts
+from einthoven_server.backup.places import open_place
 from einthoven_server.certificates import Certificates
+from einthoven_server.erasure.addresses import make_application as make_erasure
+from einthoven_server.erasure.erasing import Erasures
 from einthoven_server.fhir.application import make_application as make_fhir
 from einthoven_server.identity.application import make_application as make_identity
 from einthoven_server.identity.token_application import make_application as make_tokens
@@ -66,6 +69,7 @@ def make_application(
     mount(root, "/v1", _records(parts, certificates))
     mount(root, "/v1", make_audit(log=parts.audit, keeper=parts.checkpoints, guard=parts.guard, clock=parts.clock))
     mount(root, "/v1", _sync(parts))
+    mount(root, "/v1", _erasure(parts, signals))
     mount(root, "/v1", _signals(parts, receiver))
     mount(root, "/v1", _replaying(parts, receiver, replay_permille))
     root.add_subapp("/fhir/R4", _fhir(parts, public_url, receiver))
@@ -124,6 +128,7 @@ def _records(parts: Parts, certificates: Certificates) -> web.Application:
             parts.clock,
             months=parts.months,
             signing_keys=parts.signing_keys,
+            keys=parts.keys,
             checkpoints=CheckpointPublisher(
                 parts.checkpoints, parts.words, parts.writer, certificates.signer, parts.identities.tenant
             ),
@@ -142,6 +147,19 @@ def _sync(parts: Parts) -> web.Application:
         poll=parts.poll,
         capabilities=Capability.SIGNALS,
     )
+
+
+def _erasure(parts: Parts, signals: SignalStore) -> web.Application:
+    erasures = Erasures(
+        parts.database,
+        parts.vault,
+        parts.scope,
+        signals,
+        parts.audit,
+        parts.clock,
+        lambda url: open_place(url, parts.data),
+    )
+    return make_erasure(erasures=erasures, guard=parts.guard)
 
 
 def _signals(parts: Parts, receiver: SignalReceiver) -> web.Application:

@@ -13,7 +13,7 @@ from einthoven_server.audit.checkpoint_keeper import CheckpointKeeper
 from einthoven_server.audit.log import AuditLog
 from einthoven_server.audit.recorder import AuditRecorder
 from einthoven_server.clock import Clock
-from einthoven_server.database import Database
+from einthoven_server.database import Database, Scope
 from einthoven_server.fhir.parts import FhirParts
 from einthoven_server.fhir.parts import make_parts as make_fhir_parts
 from einthoven_server.identity.break_glass import BreakGlass
@@ -39,6 +39,7 @@ from einthoven_server.signals.catalog import SignalCatalog
 from einthoven_server.signals.uploads import UploadStore
 from einthoven_server.sync.wake import WakePoll, WakeRegistry
 from einthoven_server.sync.wake_changes import PostgresChanges
+from einthoven_server.vault.port import Vault
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,9 @@ class Parts:
 
     Attributes:
         database: Open and migrated.
+        vault: Where patients' wrapped keys are.
+        scope: Shard and tenant.
+        data: The data folder.
         identities: Who is known.
         clients: Who may ask for access tokens.
         signing_keys: What signs them.
@@ -73,6 +77,9 @@ class Parts:
     """
 
     database: Database
+    vault: Vault
+    scope: Scope
+    data: Path
     identities: IdentityStore
     clients: ClientStore
     signing_keys: SigningKeys
@@ -100,6 +107,7 @@ class Parts:
 
 def make_parts(
     database: Database,
+    vault: Vault,
     tenancy: Tenancy,
     key_service: KeyService,
     clock: Clock,
@@ -111,6 +119,7 @@ def make_parts(
 
     Args:
         database: Open and migrated, behind the wall of ``row_security`` where there is one.
+        vault: Where patients' wrapped keys are.
         tenancy: Whose server this is.
         key_service: Wraps keys.
         clock: Wall time.
@@ -123,7 +132,7 @@ def make_parts(
     """
     scope = tenancy.scope
     audit = AuditLog(database, scope, tenancy.audit_key)
-    keys = PatientKeys(database, key_service, scope)
+    keys = PatientKeys(database, vault, key_service, scope)
     identities = IdentityStore(database, scope, keys, audit)
     clients, signing_keys = ClientStore(database, scope, audit), SigningKeys(database, scope, key_service, clock)
     uploads = UploadStore(database, scope)
@@ -131,6 +140,9 @@ def make_parts(
     changes, waiting = PostgresChangeStore(database, scope, audit), WakeRegistry()
     return Parts(
         database=database,
+        vault=vault,
+        scope=scope,
+        data=data,
         identities=identities,
         clients=clients,
         signing_keys=signing_keys,
@@ -158,6 +170,8 @@ def make_parts(
         uploads=uploads,
         signals=SignalCatalog(database, scope, audit, uploads),
         key_service=KeyServiceProbe(key_service),
-        fhir=make_fhir_parts(database, scope, key_service=key_service, keys=keys, identities=identities, audit=audit),
+        fhir=make_fhir_parts(
+            database, vault, scope, key_service=key_service, keys=keys, identities=identities, audit=audit
+        ),
         replays=ReplayStore(database, scope, audit),
     )

@@ -63,7 +63,7 @@ def verify(
     """
 
     async def work(url: str) -> VerifiedLog:
-        async with parts_of(data, url, SystemClock(), key_service_url=key_service) as parts:
+        async with parts_of(data, url, SystemClock(), key_service_url=key_service, vault_url=database_url) as parts:
             return await parts.audit.verify(await parts.checkpoints.known(*checkpoints))
 
     with interrupting(), opened(data, database_url) as url:
@@ -79,7 +79,7 @@ def checkpoint(data: Path, database_url: str | None, key_service: str | None = N
     """
 
     async def work(url: str) -> Signed:
-        async with parts_of(data, url, SystemClock(), key_service_url=key_service) as parts:
+        async with parts_of(data, url, SystemClock(), key_service_url=key_service, vault_url=database_url) as parts:
             return Signed(await parts.checkpoints.make(parts.clock.now_ms()), parts.checkpoints.verifier.text)
 
     with interrupting(), opened(data, database_url) as url:
@@ -120,7 +120,7 @@ def report(
         return None
 
     async def work(url: str) -> Reported:
-        async with parts_of(data, url, SystemClock(), key_service_url=key_service) as parts:
+        async with parts_of(data, url, SystemClock(), key_service_url=key_service, vault_url=database_url) as parts:
             return Reported(wanted, await (find if quick else read)(parts))
 
     with interrupting(), opened(data, database_url) as url:

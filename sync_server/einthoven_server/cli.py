@@ -14,8 +14,8 @@ import msgspec
 import typer
 from rich.console import Console
 
-from einthoven_server import cli_audit, cli_keys, cli_replay, limits
-from einthoven_server.cli_options import Data, DatabaseUrl, Json, KeyServiceUrl, Signals
+from einthoven_server import cli_audit, cli_backup, cli_keys, cli_patients, cli_replay, limits
+from einthoven_server.cli_options import Data, DatabaseUrl, Json, KeyServiceUrl, Signals, VaultUrl
 from einthoven_server.errors import ServerError
 from einthoven_server.identity.permissions import Role
 from einthoven_server.identity.public_keys import KeyMalformed
@@ -31,6 +31,8 @@ app = typer.Typer(
 )
 app.add_typer(cli_audit.app, name="audit")
 app.add_typer(cli_keys.app, name="keys")
+app.add_typer(cli_patients.app, name="patient")
+cli_backup.add_to(app)
 app.command("replay")(cli_replay.replay)
 client_app = typer.Typer(help="Who may ask for access tokens.", no_args_is_help=True)
 app.add_typer(client_app, name="client")
@@ -53,6 +55,7 @@ def serve_all(  # each is an option of the command line, by name
         typer.Option("--public-url", help="Where clients reach this server, if not at its own address and port."),
     ] = None,
     key_service: KeyServiceUrl = None,
+    vault: VaultUrl = None,
     replay_permille: Annotated[
         int, typer.Option(min=0, max=1000, help="Of 1,000 results with a signal, how many are recomputed; 0: none.")
     ] = limits.REPLAY_SAMPLE_PERMILLE,
@@ -70,7 +73,7 @@ def serve_all(  # each is an option of the command line, by name
             errors.print(f"authority {ready.ca_file}, admin key in {data / ADMIN_KEY_NAME}", highlight=False)
 
     serve(
-        Settings(data, host, port, database_url, ready_file, signals, public_url, key_service, replay_permille),
+        Settings(data, host, port, database_url, ready_file, signals, public_url, key_service, vault, replay_permille),
         on_ready,
     )
 

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from einthoven_server import rotating
-from einthoven_server.cli_options import Data, DatabaseUrl, Json, KeyServiceUrl, Signals
+from einthoven_server.cli_options import Data, DatabaseUrl, Json, KeyServiceUrl, Signals, VaultUrl
 from einthoven_server.offline import rotate_signing_key
 
 app = typer.Typer(help="The server's keys, and patients'.", no_args_is_help=True)
@@ -35,10 +35,14 @@ def rotate_signing(
 
 @app.command("rotate")
 def rotate(
-    data: Data, database_url: DatabaseUrl = None, key_service: KeyServiceUrl = None, as_json: Json = False
+    data: Data,
+    database_url: DatabaseUrl = None,
+    key_service: KeyServiceUrl = None,
+    vault: VaultUrl = None,
+    as_json: Json = False,
 ) -> None:
     """Rotate the key-encryption key and wrap every key anew, from another key service as well; servers may serve."""
-    n_wrapped = rotating.rotate(rotating.Place(data, database_url, key_service))
+    n_wrapped = rotating.rotate(rotating.Place(data, database_url, key_service, vault=vault))
     _tell({"wrapped": n_wrapped}, f"{n_wrapped} keys wrapped anew", as_json=as_json)
 
 
@@ -50,19 +54,20 @@ def rotate_patient(
     database_url: DatabaseUrl = None,
     key_service: KeyServiceUrl = None,
     signals: Signals = None,
+    vault: VaultUrl = None,
     as_json: Json = False,
 ) -> None:
     """Give a patient a new data key, and seal all of its data anew; servers may serve."""
     if (patient is None) is not every:
         raise typer.BadParameter("name a patient, or give --all")
-    n_rotated = rotating.rotate_patients(rotating.Place(data, database_url, key_service, signals), patient)
+    n_rotated = rotating.rotate_patients(rotating.Place(data, database_url, key_service, signals, vault), patient)
     _tell({"patients": n_rotated}, f"{n_rotated} patients have a new key", as_json=as_json)
 
 
 @app.command("forget-former")
-def forget_former(data: Data, database_url: DatabaseUrl = None, as_json: Json = False) -> None:
+def forget_former(data: Data, database_url: DatabaseUrl = None, vault: VaultUrl = None, as_json: Json = False) -> None:
     """Remove former versions from the key file; backups of the database from before can't be read any more."""
-    version = rotating.forget_former(rotating.Place(data, database_url))
+    version = rotating.forget_former(rotating.Place(data, database_url, vault=vault))
     _tell({"version": version}, f"only version {version} is left in the key file", as_json=as_json)
 
 

@@ -24,4 +24,11 @@ Signals = Annotated[
         "--signals", help="Where raw signals lie: s3://, gs://, az:// or file://; a folder in DATA if not given."
     ),
 ]
+VaultUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--vault-url",
+        help="A PostgreSQL URL of a database apart, for patients' keys; else beside --database-url, or a file in DATA.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else there.")]

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from einthoven_server import replay_commands
-from einthoven_server.cli_options import Data, DatabaseUrl, Json, KeyServiceUrl, Signals
+from einthoven_server.cli_options import Data, DatabaseUrl, Json, KeyServiceUrl, Signals, VaultUrl
 from einthoven_server.records.resource_ids import result_text
 from einthoven_server.replay_commands import Replays
 from einthoven_server.replaying.outcomes import ReplayOutcome
@@ -31,10 +31,13 @@ def replay(
     database_url: DatabaseUrl = None,
     key_service: KeyServiceUrl = None,
     signals: Signals = None,
+    vault: VaultUrl = None,
     as_json: Json = False,
 ) -> None:
     """Recompute results from their stored signals; status 3 if any differ. The server must not be running on DATA."""
-    found = replay_commands.replay(data, database_url, permille, signals=signals, key_service=key_service, again=again)
+    found = replay_commands.replay(
+        data, database_url, permille, signals=signals, key_service=key_service, vault=vault, again=again
+    )
     if as_json:
         typer.echo(msgspec.json.encode(_document(found)).decode())
     else:

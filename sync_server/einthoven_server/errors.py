@@ -10,9 +10,11 @@
     │   ├── DatabaseUnavailable     no PostgreSQL, or it does not answer
     │   ├── SchemaTooNew            written by a newer version
     │   ├── SignalStoreUnavailable  the place for signals can't be written
+    │   ├── BackupPlaceUnavailable  the place of backups can't be written
     │   └── AddressUnavailable      the address can't be listened on
     ├── AuditTampered               the chain does not hold; names the first altered entry; status 3
     ├── CheckpointRefused           no checkpoint of this log, or one that was altered
+    ├── BackupRefused               no backup, one that was altered, or one that does not fit
     ├── EnvelopeRefused             a ciphertext that does not belong where it lies, or another key
     └── RequestRefused              an answer other than 2xx; ``status`` and ``code`` are what the client sees
         ├── Malformed               400
@@ -94,6 +96,10 @@ class SignalStoreUnavailable(StartError):
     """The place for signals can't be written."""
 
 
+class BackupPlaceUnavailable(StartError):
+    """The place of backups can't be written."""
+
+
 class AddressUnavailable(StartError):
     """The address can't be listened on."""
 
@@ -106,6 +112,10 @@ class AuditTampered(ServerError):
 
 class CheckpointRefused(ServerError):
     """No checkpoint of this log, or one that was altered."""
+
+
+class BackupRefused(ServerError):
+    """No backup, one that was altered, or one that does not fit."""
 
 
 class EnvelopeRefused(ServerError):

@@ -301,3 +301,15 @@ REPLAY_NICENESS: Final = 10
 """The process that recomputes gives way to those that serve."""
 REPLAY_PAGE_ROWS: Final = 100
 REPLAY_PAGE_MAX_ROWS: Final = 1_000
+
+# ---- the vault, erasure, backups ----------------------------------------------------------------------------------
+VAULT_BUSY_TIMEOUT_S: Final = 10.0
+"""How long a writer of the vault's file waits for another process."""
+VAULT_CONNECTIONS_MAX: Final = 4
+VAULT_PAGE_KEYS: Final = 1_000
+ERASURE_SETTLE_MS: Final = 60_000
+"""How long a request that was let in before an erasure may still leave an object behind."""
+ERASURE_ROUND_INTERVAL_S: Final = 30.0
+ERASE_BATCH_ROWS: Final = 5_000
+BACKUP_PIECE_BYTES: Final = 4 * 1024 * 1024
+"""Of rows in one object of a backup, before they are compressed."""

@@ -39,7 +39,7 @@ def add_client(
     keys_of(jwks, algorithms_of(role))
 
     async def add(url: str) -> str:
-        async with parts_of(data, url, SystemClock(), key_service_url=key_service) as parts:
+        async with parts_of(data, url, SystemClock(), key_service_url=key_service, vault_url=database_url) as parts:
             trail = Trail(Operation.CREATE_PRINCIPAL.value, parts.clock)
             return await parts.clients.create(role, jwks, parts.clock.now_ms(), trail.event(), bearer=bearer)
 
@@ -54,7 +54,7 @@ def rotate_signing_key(data: Path, database_url: str | None, *, at_once: bool, k
     """
 
     async def rotate(url: str) -> str:
-        async with parts_of(data, url, SystemClock(), key_service_url=key_service) as parts:
+        async with parts_of(data, url, SystemClock(), key_service_url=key_service, vault_url=database_url) as parts:
             kid = await parts.signing_keys.rotate(at_once=at_once)
             await parts.audit.record(Trail(Operation.ROTATE_SIGNING_KEY.value, parts.clock).event())
             return kid

@@ -20,6 +20,8 @@ from pathlib import Path
 from einthoven_server.errors import DataFolderBusy, DataFolderUnsafe, KeyUnavailable
 
 LOCK_NAME = "lock"
+RESTORING = "restoring"
+"""A file that is there while a backup is restored into a data folder, and after that was cut short."""
 _OPEN_TO_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 

@@ -46,6 +46,7 @@ def replay(
     *,
     signals: str | None = None,
     key_service: str | None = None,
+    vault: str | None = None,
     again: bool = False,
 ) -> Replays:
     """Recompute results whose signal is stored, until all chunks were looked at.
@@ -56,6 +57,7 @@ def replay(
         permille: Of 1,000 results that are not urgent, how many; urgent ones always.
         signals: URL of where raw signals lie; a folder in ``data`` where ``None``.
         key_service: URL of the key service; the key file in ``data`` where ``None``.
+        vault: A PostgreSQL URL of the vault; beside ``database_url``, or a file in ``data``, where ``None``.
         again: Whether chunks that were looked at before are, too; a result is recomputed once.
 
     Raises:
@@ -64,7 +66,9 @@ def replay(
     """
 
     async def work(url: str) -> Replays:
-        async with parts_of(data, url, SystemClock(), key_service_url=key_service) as parts:
+        async with parts_of(
+            data, url, SystemClock(), key_service_url=key_service, vault_url=vault or database_url
+        ) as parts:
             return await _replayed(parts, await _service(parts), again=again)
 
     async def _service(parts: Parts) -> ReplayService:

@@ -31,6 +31,8 @@ from einthoven_server.rotation.wrapping import Rewrapping
 from einthoven_server.serve import opened
 from einthoven_server.signals.signal_store_obstore import open_signal_store
 from einthoven_server.tenant_database import open_tenant
+from einthoven_server.vault.opening import open_vault
+from einthoven_server.vault.port import Vault
 
 T = TypeVar("T")
 
@@ -44,23 +46,30 @@ class Place:
         database_url: A PostgreSQL URL; the embedded one where ``None``.
         key_service: URL of the key service; the key file where ``None``.
         signals: URL of where raw signals lie; a folder in ``data`` where ``None``.
+        vault: A PostgreSQL URL of the vault; beside ``database_url``, or a file in ``data``, where ``None``.
     """
 
     data: Path
     database_url: str | None = None
     key_service: str | None = None
     signals: str | None = None
+    vault: str | None = None
 
 
-class _Open(NamedTuple):
+class Opened(NamedTuple):
+    """What the commands work on; ``alone``: no other process can use the database."""
+
     database: Database
+    vault: Vault
     tenancy: Tenancy
     audit: AuditLog
     key_service: SeveralKeyServices
     alone: bool
+    database_url: str
 
     def rewrapping(self) -> Rewrapping:
-        return Rewrapping(self.database, self.tenancy.scope, self.key_service, self.audit, SystemClock())
+        """What wraps keys anew."""
+        return Rewrapping(self.database, self.vault, self.tenancy.scope, self.key_service, self.audit, SystemClock())
 
 
 def rotate(place: Place) -> int:
@@ -72,13 +81,13 @@ def rotate(place: Place) -> int:
         ServerError: It can't go on; what was done stays, and every key opens.
     """
 
-    async def work(there: _Open) -> int:
+    async def work(there: Opened) -> int:
         rewrapping, chosen = there.rewrapping(), there.key_service.chosen
         if await rewrapping.rounds.unfinished() is None and isinstance(chosen, MakesVersions):
             await chosen.make_version()
         return await rewrapping.run()
 
-    return _run(place, work)
+    return run_beside(place, work)
 
 
 def rotate_patients(place: Place, patient_id: str | None) -> int:
@@ -88,9 +97,10 @@ def rotate_patients(place: Place, patient_id: str | None) -> int:
         ServerError: It can't go on; what was done stays, and every value opens.
     """
 
-    async def work(there: _Open) -> int:
+    async def work(there: Opened) -> int:
         rotation = PatientRotation(
             there.database,
+            there.vault,
             there.tenancy.scope,
             there.key_service,
             await open_signal_store(place.signals, place.data),
@@ -103,7 +113,7 @@ def rotate_patients(place: Place, patient_id: str | None) -> int:
         await rotation.rotate([patient_id])
         return 1
 
-    return _run(place, work)
+    return run_beside(place, work)
 
 
 def forget_former(place: Place) -> int:
@@ -113,25 +123,32 @@ def forget_former(place: Place) -> int:
         KeyUnavailable: There is no key file, or a former version is still in use.
     """
 
-    async def work(there: _Open) -> int:
+    async def work(there: Opened) -> int:
         if not isinstance(there.key_service.chosen, FileKeyService):
             raise KeyUnavailable("the key service is no key file", "remove former versions there")
         stored = await there.rewrapping().stored()
         in_use = {file_version(one) for one in stored if unpack(one).kind == FILE}
         return await there.key_service.chosen.forget_former(in_use)
 
-    return _run(place, work)
+    return run_beside(place, work)
 
 
-def _run(place: Place, work: Callable[[_Open], Awaitable[T]]) -> T:
+def run_beside(place: Place, work: Callable[[Opened], Awaitable[T]]) -> T:
+    """Work on a server's database and vault, beside the server or with none.
+
+    Raises:
+        StartError: They can't be used.
+    """
+
     async def run(database_url: str, alone: bool) -> T:
         async with (
             key_service_of(place.key_service, place.data) as key_service,
-            open_tenant(database_url, key_service, SystemClock()) as (database, _, tenancy),
+            open_tenant(database_url, key_service, SystemClock()) as (database, owner, tenancy),
+            open_vault(place.vault or place.database_url, place.data, owner, tenancy.scope) as vault,
         ):
             audit = AuditLog(database, tenancy.scope, tenancy.audit_key)
             await audit.prepare()
-            return await work(_Open(database, tenancy, audit, key_service, alone))
+            return await work(Opened(database, vault, tenancy, audit, key_service, alone, database_url))
 
     if not place.data.is_dir():
         raise KeyUnavailable("there is no such data folder", "give --data the server's")

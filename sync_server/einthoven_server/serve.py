@@ -34,14 +34,15 @@ from einthoven_server.assembly import Parts, make_parts
 from einthoven_server.certificates import Certificates
 from einthoven_server.clock import Clock, SystemClock
 from einthoven_server.connections import Connection, IdleConnections
-from einthoven_server.errors import AddressUnavailable
+from einthoven_server.errors import AddressUnavailable, DataFolderUnsafe
 from einthoven_server.identity.admin_key import AdminKey, read_admin_key
 from einthoven_server.identity.permissions import Role
 from einthoven_server.key_services.choosing import key_service_of
-from einthoven_server.private_files import held, make_data_folder, write_atomically
+from einthoven_server.private_files import RESTORING, held, make_data_folder, write_atomically
 from einthoven_server.requests import AccessLog
 from einthoven_server.signals.signal_store_obstore import open_signal_store
 from einthoven_server.tenant_database import open_tenant
+from einthoven_server.vault.opening import open_vault
 
 ADMIN_KEY_NAME: Final = "admin-key.json"
 _WILDCARDS: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104  # compared with, not bound
@@ -72,6 +73,7 @@ class Settings:
         signals: URL of where raw signals lie; a folder in ``data`` where ``None``.
         public_url: Where clients reach this server, in front of whatever stands before it; its own where ``None``.
         key_service: URL of the key service; the key file in ``data`` where ``None``.
+        vault: A PostgreSQL URL of the vault; beside ``database_url``, or a file in ``data``, where ``None``.
         replay_permille: Of 1,000 results with a signal, how many are recomputed; 0 for none.
     """
 
@@ -83,6 +85,7 @@ class Settings:
     signals: str | None = None
     public_url: str | None = None
     key_service: str | None = None
+    vault: str | None = None
     replay_permille: int = limits.REPLAY_SAMPLE_PERMILLE
 
 
@@ -122,6 +125,8 @@ def opened(data: Path, database_url: str | None) -> Iterator[str]:
     """
     make_data_folder(data)
     with held(data):
+        if (data / RESTORING).exists():
+            raise DataFolderUnsafe("a restore into this data folder was cut short", "run it again")
         if database_url is not None:
             yield database_url
         else:
@@ -138,8 +143,20 @@ async def parts_of(
     *,
     public_url: str = "",
     key_service_url: str | None = None,
+    vault_url: str | None = None,
+    moves: bool = False,
 ) -> AsyncIterator[Parts]:
     """Open, migrate and read what the applications share; without a public address no access token is good.
+
+    Args:
+        data: The data folder.
+        database_url: A PostgreSQL URL.
+        clock: Wall time.
+        tenant: Which one; the first, or a new one, where ``None``.
+        public_url: Where clients reach this server.
+        key_service_url: URL of the key service; the key file in ``data`` where ``None``.
+        vault_url: A PostgreSQL URL of the vault; a file in ``data`` where ``None``.
+        moves: Whether to see that the vault is this database's, and to move there what is not in it yet.
 
     Raises:
         StartError: Database or keys can't be used.
@@ -147,8 +164,9 @@ async def parts_of(
     async with (
         key_service_of(key_service_url, data, clock) as key_service,
         open_tenant(database_url, key_service, clock, tenant) as (database, owner, tenancy),
+        open_vault(vault_url, data, owner, tenancy.scope, moves=moves) as vault,
     ):
-        parts = make_parts(database, tenancy, key_service, clock, data, public_url, owner)
+        parts = make_parts(database, vault, tenancy, key_service, clock, data, public_url, owner)
         await parts.audit.prepare()
         yield parts
 
@@ -169,9 +187,15 @@ async def serving(
         named = "localhost" if settings.host in _WILDCARDS else settings.host
         shown = certificates.ensure(settings.data, named, now)
         admin, public_url = read_admin_key(settings.data / ADMIN_KEY_NAME), settings.public_url or url
-        key_service = settings.key_service
         async with parts_of(
-            settings.data, database_url, clock, tenant, public_url=public_url, key_service_url=key_service
+            settings.data,
+            database_url,
+            clock,
+            tenant,
+            public_url=public_url,
+            key_service_url=settings.key_service,
+            vault_url=settings.vault or settings.database_url,
+            moves=True,
         ) as parts:
             await _ensure_admin(admin, parts)
             idle = IdleConnections()

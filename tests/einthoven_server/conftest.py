@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import asyncpg
@@ -13,6 +14,7 @@ from tests.einthoven_server.site import ManualClock, Site, running_site
 from einthoven_server import postgres_embedded
 from einthoven_server.database import Connection, Database, Scope, connected
 from einthoven_server.migrations import migrate
+from einthoven_server.vault.sqlite import NAME, SqliteVault, open_file
 
 
 @pytest.fixture(scope="session")
@@ -56,6 +58,13 @@ async def connection(database_url: str) -> AsyncIterator[Connection]:
     connection = await asyncpg.connect(database_url)
     yield connection
     await connection.close()
+
+
+@pytest.fixture
+def vault(site: Site, data_folder: Path) -> Iterator[SqliteVault]:
+    """The vault of the server's tenant."""
+    with closing(open_file(data_folder / NAME)) as file:
+        yield SqliteVault(file, site.tenant)
 
 
 @pytest.fixture

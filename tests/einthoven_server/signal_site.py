@@ -14,7 +14,7 @@ import socket
 import ssl
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
@@ -68,6 +68,7 @@ from einthoven_server.signals.catalog import SignalCatalog
 from einthoven_server.signals.receiving import SignalReceiver
 from einthoven_server.signals.signal_store import SignalStore
 from einthoven_server.signals.uploads import UploadStore
+from einthoven_server.vault.opening import open_vault
 
 SYNC_TYPE = "application/vnd.einthoven.sync"
 BYTES_TYPE = "application/offset+octet-stream"
@@ -267,11 +268,12 @@ async def running_signals(
     shown = certificates.ensure(data, "127.0.0.1", dt.datetime.now(dt.UTC))
     listening = socket.create_server(("127.0.0.1", 0))
     url, root = f"https://127.0.0.1:{listening.getsockname()[1]}", web.Application()
-    async with connected(database_url) as database:
+    async with connected(database_url) as database, AsyncExitStack() as stack:
         await migrate(database)
         tenancy = await ensure_tenancy(database, key_service, clock.now_ms(), tenant=tenant)
+        vault = await stack.enter_async_context(open_vault(None, data, database, tenancy.scope))
         scope = tenancy.scope
-        audit, keys = AuditLog(database, scope, tenancy.audit_key), PatientKeys(database, key_service, scope)
+        audit, keys = AuditLog(database, scope, tenancy.audit_key), PatientKeys(database, vault, key_service, scope)
         identities = IdentityStore(database, scope, keys, audit)
         clients, signing = ClientStore(database, scope, audit), SigningKeys(database, scope, key_service, clock)
         guard = Guard(

@@ -9,6 +9,8 @@ from tests.einthoven_server.site import Device, Site
 
 from einthoven_protocol.codec import encode_result_row
 from einthoven_server.database import Connection
+from einthoven_server.vault.port import all_keys
+from einthoven_server.vault.sqlite import SqliteVault
 
 CANARY = "canary-7f3a-holds-no-tune"
 
@@ -109,8 +111,8 @@ async def test_a_sync_key_moved_to_another_device_is_refused(site: Site, connect
     assert (await second.post(second.request())).status == 200
 
 
-async def test_a_patients_data_key_is_kept_wrapped_and_bound(site: Site, connection: Connection) -> None:
+async def test_a_patients_data_key_is_kept_wrapped_and_bound(site: Site, vault: SqliteVault) -> None:
     first, second = await two_devices(site)
-    wrapped = await connection.fetch("SELECT patient_id, wrapped FROM patient_key WHERE tenant = $1", site.tenant)
-    assert len({bytes(row["wrapped"]) for row in wrapped}) == 2
-    assert {row["patient_id"] for row in wrapped} == {first.identity.patient_id, second.identity.patient_id}
+    wrapped = [key async for key in all_keys(vault)]
+    assert len({key.wrapped for key in wrapped}) == 2
+    assert {key.patient_id for key in wrapped} == {first.identity.patient_id, second.identity.patient_id}

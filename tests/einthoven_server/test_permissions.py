@@ -22,6 +22,7 @@ EXPECTED = {
     "device.enrol": {Role.NOBODY: "-"},
     "token.issue": {Role.NOBODY: "-"},
     "patient.create": {Role.ADMIN: "t"},
+    "patient.erase": {Role.ADMIN: "t"},
     "enrolment_code.create": {Role.ADMIN: "t"},
     "principal.create": {Role.ADMIN: "t"},
     "principal.keys": {Role.ADMIN: "t"},

@@ -43,6 +43,8 @@ from einthoven_server.rotation.wrapping import Rewrapping
 from einthoven_server.serve import parts_of
 from einthoven_server.signals.signal_store_obstore import open_signal_store
 from einthoven_server.tenant_database import open_tenant
+from einthoven_server.vault.opening import open_vault
+from einthoven_server.vault.port import KeptKey, Vault
 
 GRACE_S = limits.KEYS_CHECK_INTERVAL_S + 0.3
 
@@ -68,6 +70,7 @@ class Operator:
     database: Database
     scope: Scope
     file: FileKeyService
+    vault: Vault
     rewrapping: Rewrapping
     patients: PatientRotation
 
@@ -85,15 +88,19 @@ async def operating(
     folder: Path, database_url: str, tenant: str, grace_s: float = GRACE_S, **more: Any
 ) -> AsyncIterator[Operator]:
     clock, file = ManualClock(), FileKeyService(folder / "key-encryption-key")
-    async with open_tenant(database_url, file, clock, tenant) as (database, _, tenancy):
+    async with (
+        open_tenant(database_url, file, clock, tenant) as (database, owner, tenancy),
+        open_vault(None, folder, owner, tenancy.scope) as vault,
+    ):
         audit = AuditLog(database, tenancy.scope, tenancy.audit_key)
         signals = await open_signal_store(None, folder)
         yield Operator(
             database,
             tenancy.scope,
             file,
-            Rewrapping(database, tenancy.scope, file, audit, clock),
-            PatientRotation(database, tenancy.scope, file, signals, audit, clock, grace_s=grace_s, **more),
+            vault,
+            Rewrapping(database, vault, tenancy.scope, file, audit, clock),
+            PatientRotation(database, vault, tenancy.scope, file, signals, audit, clock, grace_s=grace_s, **more),
         )
 
 
@@ -230,18 +237,12 @@ async def test_a_round_that_was_cut_short_is_gone_on_with(site: Site, operator: 
     assert await operator.rewrapping.rounds.begin() == number + 1
 
 
-async def test_a_wrapped_key_put_in_anothers_place_stops_the_rotation(
-    site: Site, operator: Operator, connection: Connection
-) -> None:
+async def test_a_wrapped_key_put_in_anothers_place_stops_the_rotation(site: Site, operator: Operator) -> None:
     """Attack 32: a key-encryption key's rotation must not launder a swapped key."""
     first, second = await site.new_patient(), await site.new_patient()
-    await connection.execute(
-        "UPDATE patient_key SET wrapped = (SELECT wrapped FROM patient_key WHERE tenant = $1 AND patient_id = $3) "
-        "WHERE tenant = $1 AND patient_id = $2",
-        site.tenant,
-        first,
-        second,
-    )
+    swapped = (await operator.vault.keys(second))[1]
+    await operator.vault.erase(first)
+    await operator.vault.keep([KeptKey(first, 1, swapped)])
     with pytest.raises(EnvelopeRefused):
         await operator.rewrapping.run()
 
@@ -373,7 +374,7 @@ async def test_who_seals_with_a_version_that_is_gone_is_refused(
     """A request that was let in before, and comes to its write after all: it is sent again, and nothing is lost."""
     device, _ = await filled(site)
     patient = device.identity.patient_id
-    stale = await PatientKeys(operator.database, operator.file, operator.scope).get(patient)
+    stale = await PatientKeys(operator.database, operator.vault, operator.file, operator.scope).get(patient)
     await operator.patients.rotate([patient])
     with pytest.raises(Busy) as refused:
         await operator.database.transact(lambda connection: hold_version(connection, operator.scope, stale))
@@ -386,7 +387,9 @@ async def test_an_emergency_access_is_not_sealed_with_a_version_that_is_gone(
     patient = await site.new_patient()
     event = Event(at_ms=0, actor="c", operation="break_glass.open", patient=patient, outcome="allowed")
     async with parts_of(keys_folder, database_url, site.clock, site.tenant) as parts:
-        standing_still = PatientKeys(parts.database, operator.file, operator.scope, elapsed_s=lambda: 0.0)
+        standing_still = PatientKeys(
+            parts.database, operator.vault, operator.file, operator.scope, elapsed_s=lambda: 0.0
+        )
         accesses = BreakGlass(parts.database, operator.scope, standing_still, parts.audit)
         await accesses.open(patient, "c", "emergency", "before", 1, event)
         await operator.patients.rotate([patient])
@@ -399,7 +402,7 @@ async def test_an_emergency_access_is_not_sealed_with_a_version_that_is_gone(
 async def test_a_removal_waits_for_who_still_seals(site: Site, operator: Operator, connection: Connection) -> None:
     device, _ = await filled(site)
     patient = device.identity.patient_id
-    stale = await PatientKeys(operator.database, operator.file, operator.scope).get(patient)
+    stale = await PatientKeys(operator.database, operator.vault, operator.file, operator.scope).get(patient)
     await operator.patients.announce(patient)
     await operator.patients.let_seal(patient)
     transaction = connection.transaction()
@@ -417,7 +420,7 @@ async def test_a_removal_waits_for_who_still_seals(site: Site, operator: Operato
     await transaction.commit()
     await removing
     row = await connection.fetchrow("SELECT * FROM signal_upload_piece WHERE tenant = $1", site.tenant)
-    fresh = await PatientKeys(operator.database, operator.file, operator.scope).get(patient)
+    fresh = await PatientKeys(operator.database, operator.vault, operator.file, operator.scope).get(patient)
     assert row["key_version"] == fresh.version == 2
     assert fresh.open(row["piece_sealed"], "signal_upload_piece", "piece_sealed", "late/0") == b"late"
 
@@ -427,7 +430,7 @@ async def test_signals_quarantined_and_overtaken_rows_are_resealed_as_well(
 ) -> None:
     device, _ = await filled(site)
     patient, alias = device.identity.patient_id, device.alias
-    keys = PatientKeys(operator.database, operator.file, operator.scope)
+    keys = PatientKeys(operator.database, operator.vault, operator.file, operator.scope)
     former, store = await keys.get(patient), await open_signal_store(None, keys_folder)
     lost = Superseded(ResultId(alias, 1, 1), "author/with/slashes", 1, 1 << 40, "N")
     quarantined = sealing.seal_result(former, sealing.QUARANTINE, ResultId(alias, 1, 99), b"canonical")
@@ -461,12 +464,12 @@ async def test_signals_quarantined_and_overtaken_rows_are_resealed_as_well(
     await operator.patients.announce(patient)
     await operator.patients.let_seal(patient)
     # As if a rotation had been killed between an object and its row.
-    key = await PatientKeys(operator.database, operator.file, operator.scope).get(patient)
+    key = await PatientKeys(operator.database, operator.vault, operator.file, operator.scope).get(patient)
     sealed = key.seal(b"samples", "signal_chunk", "content", f"{alias}/{names[0].hex()}")
     await store.put(f"{site.tenant}/{patient}/{alias}/{names[0].hex()}", sealed)
     await operator.patients.rotate([patient])
     assert await sealed_with(connection, site.tenant, patient) == {2}
-    only = await PatientKeys(operator.database, operator.file, operator.scope).get(patient)
+    only = await PatientKeys(operator.database, operator.vault, operator.file, operator.scope).get(patient)
     for chunk in names:
         content = await store.get(f"{site.tenant}/{patient}/{alias}/{chunk.hex()}")
         assert content is not None
@@ -485,7 +488,7 @@ async def test_nobody_is_no_patient(operator: Operator) -> None:
 
 async def test_what_a_process_knows_of_keys_is_a_second_old_at_most(site: Site, operator: Operator) -> None:
     patient, now_s = await site.new_patient(), 100.0
-    keys = PatientKeys(operator.database, operator.file, operator.scope, elapsed_s=lambda: now_s)
+    keys = PatientKeys(operator.database, operator.vault, operator.file, operator.scope, elapsed_s=lambda: now_s)
     assert (await keys.get(patient)).version == 1
     await operator.patients.announce(patient)
     await operator.patients.let_seal(patient)
@@ -584,7 +587,9 @@ async def test_the_group_commit_refuses_what_was_sealed_with_a_version_that_is_g
         await operator.patients.rotate([device.identity.patient_id])
         event = Event(at_ms=0, actor="operator", operation="note", patient=known.patient_id, outcome="allowed")
         stale = WriteNote(known.patient_id, known.patient_key, "a", 0, "late", event, 0)
-        fresh = await PatientKeys(operator.database, operator.file, operator.scope).get(known.patient_id)
+        fresh = await PatientKeys(operator.database, operator.vault, operator.file, operator.scope).get(
+            known.patient_id
+        )
         # In one batch with others, also of the same patient, who do not suffer for it.
         changes = [stale, replace(stale, patient_key=fresh), replace(stale, text="again")]
         async with parts.writer.running():

@@ -22,6 +22,7 @@ from einthoven_server.patient_keys import PatientKeys
 from einthoven_server.records.change_store_postgres import PostgresChangeStore
 from einthoven_server.records.changes import NO_ROWS, Push
 from einthoven_server.records.writer import Writer
+from einthoven_server.vault.sqlite import SqliteVault
 
 
 class RefusingLog(AuditLog):
@@ -33,8 +34,8 @@ class RefusingLog(AuditLog):
 
 
 @pytest.fixture
-async def device(site: Site, database: Database, scope: Scope, data_folder: Path) -> Device:
-    keys = PatientKeys(database, FileKeyService(data_folder / "key-encryption-key"), scope)
+async def device(site: Site, database: Database, scope: Scope, data_folder: Path, vault: SqliteVault) -> Device:
+    keys = PatientKeys(database, vault, FileKeyService(data_folder / "key-encryption-key"), scope)
     identities = IdentityStore(database, scope, keys, AuditLog(database, scope, bytes(32)))
     found = await identities.device((await site.new_device()).identity.device_id)
     assert found is not None
@@ -109,17 +110,19 @@ async def test_a_device_revoked_since_it_was_let_in_is_refused_by_the_transactio
     assert refused.value.code == "device_revoked"
 
 
-async def test_a_patient_without_a_key_can_not_be_read(database: Database, scope: Scope, data_folder: Path) -> None:
-    keys = PatientKeys(database, FileKeyService(data_folder / "key-encryption-key"), scope)
+async def test_a_patient_without_a_key_can_not_be_read(
+    database: Database, scope: Scope, data_folder: Path, vault: SqliteVault
+) -> None:
+    keys = PatientKeys(database, vault, FileKeyService(data_folder / "key-encryption-key"), scope)
     with pytest.raises(EnvelopeRefused, match="gone"):
         await keys.get("nobody")
 
 
 async def test_only_so_many_keys_are_kept_in_memory(
-    database: Database, scope: Scope, site: Site, data_folder: Path
+    database: Database, scope: Scope, site: Site, data_folder: Path, vault: SqliteVault
 ) -> None:
     patients = [await site.new_patient() for _ in range(3)]
-    keys = PatientKeys(database, FileKeyService(data_folder / "key-encryption-key"), scope, cached_max=2)
+    keys = PatientKeys(database, vault, FileKeyService(data_folder / "key-encryption-key"), scope, cached_max=2)
     first = await keys.get(patients[0])
     assert await keys.get(patients[0]) is first
     for patient in patients[1:]:

@@ -18,6 +18,7 @@ from einthoven_server.fhir.result_index import ResultIndex
 from einthoven_server.identity.store import IdentityStore
 from einthoven_server.key_service import KeyService
 from einthoven_server.patient_keys import PatientKeys
+from einthoven_server.vault.port import Vault
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ class FhirParts:
 
 def make_parts(
     database: Database,
+    vault: Vault,
     scope: Scope,
     *,
     key_service: KeyService,
@@ -54,6 +56,7 @@ def make_parts(
 
     Args:
         database: Open and migrated.
+        vault: Where blind indexes are.
         scope: Shard and tenant.
         key_service: Wraps the key of the blind indexes.
         keys: Patients' data keys.
@@ -64,7 +67,7 @@ def make_parts(
     return FhirParts(
         tenant=scope.tenant,
         index=ResultIndex(database, scope, keys),
-        patients=PatientStore(database, scope, keys, identities, audit, index_key),
+        patients=PatientStore(database, vault, scope, keys, identities, audit, index_key),
         devices=DeviceStore(database, scope),
         exports=ExportStore(database, scope),
         log=AuditSearch(database, scope),

@@ -3,8 +3,9 @@
 It deliberately decides nothing about who may see a patient.
 
 Invariants:
-    1. A patient, its key, its demographics, its index entries and the audit event are one transaction; so are all
-       patients of one bundle.
+    1. A patient, which of its keys there are, its demographics and the audit event are one transaction; so are all
+       patients of one bundle. Index entries are in the vault before, and count only for the version of the demographics
+       that they name: those of a write that came to nothing, or was overtaken, find nobody.
     2. Conditional creation holds the tenant's row: of two at once with one identifier, the second finds the first.
     3. Nothing of a patient but opaque ids, versions, times and hashes is in the clear.
 """
@@ -26,6 +27,7 @@ from einthoven_server.fhir.blind_index import BlindIndexKey
 from einthoven_server.fhir.patients import NOBODY_KNOWN, KnownPatient, Wanted, Written, opened_form, sealed_form, terms
 from einthoven_server.identity.store import IdentityStore
 from einthoven_server.patient_keys import MadeKey, PatientKeys, hold_version
+from einthoven_server.vault.port import Indexed, Vault
 
 _TABLE, _COLUMN = "patient_demographics", "body_sealed"
 _PATIENT: Final = """
@@ -34,6 +36,12 @@ SELECT patient.patient_id, coalesce(version, 1) AS version, coalesce(updated_at_
 FROM patient LEFT JOIN patient_demographics AS said USING (shard, tenant, patient_id)
 WHERE shard = $1 AND tenant = $2 AND
 """
+# Index entries that name the version that is there.
+_CURRENT: Final = """
+SELECT DISTINCT said.patient_id FROM unnest($3::text[], $4::int[]) AS asked(patient_id, version)
+JOIN patient_demographics AS said ON said.shard = $1 AND said.tenant = $2
+    AND said.patient_id = asked.patient_id AND said.version = asked.version
+"""
 
 
 class PatientStore:
@@ -41,6 +49,7 @@ class PatientStore:
 
     Args:
         database: Where they are.
+        vault: Where their index entries are.
         scope: Shard and tenant.
         keys: Patients' data keys.
         identities: Makes patients.
@@ -51,6 +60,7 @@ class PatientStore:
     def __init__(
         self,
         database: Database,
+        vault: Vault,
         scope: Scope,
         keys: PatientKeys,
         identities: IdentityStore,
@@ -58,6 +68,7 @@ class PatientStore:
         index_key: BlindIndexKey,
     ) -> None:
         self._database = database
+        self._vault = vault
         self._scope = scope
         self._keys = keys
         self._identities = identities
@@ -86,21 +97,13 @@ class PatientStore:
         """
         left = None if among is None else set(among)
         for condition in conditions:
-            hashed = [await self._index_key.hashed(name, value) for name, value in condition]
-            rows = await self._database.fetch(
-                "SELECT DISTINCT stored.patient_id FROM unnest($3::text[], $4::bytea[]) AS asked(name, hashed) "
-                "JOIN patient_blind_index AS stored ON stored.shard = $1 AND stored.tenant = $2 "
-                "AND stored.name = asked.name AND stored.hashed = asked.hashed "
-                "WHERE $5::text[] IS NULL OR stored.patient_id = ANY($5::text[]) LIMIT $6",
-                *self._scope,
-                [name for name, _ in condition],
-                hashed,
-                None if left is None else list(left),
-                limits.FHIR_CANDIDATES_MAX + 1,
-            )
-            if len(rows) > limits.FHIR_CANDIDATES_MAX:
+            hashed = [(name, await self._index_key.hashed(name, value)) for name, value in condition]
+            at_most = limits.FHIR_CANDIDATES_MAX + 1
+            indexed = await self._vault.find(hashed, None if left is None else list(left), at_most)
+            if len(indexed) > limits.FHIR_CANDIDATES_MAX:
                 name = condition[0][0]
                 raise ParameterRefused(name, "fits too many patients", "put a rarer criterion first")
+            rows = await self._database.fetch(_CURRENT, *self._scope, *_columns(indexed))
             left = {str(row["patient_id"]) for row in rows}
         return sorted(left or ())
 
@@ -134,15 +137,25 @@ class PatientStore:
             return done
 
         async with self._turn:
-            return await self._database.transact(work)
+            try:
+                done = await self._database.transact(work)
+            except (NotFound, PreconditionFailed):
+                for new in made:
+                    if new is not None:
+                        await self._keys.discard(new)
+                raise
+        for one in done:
+            if not one.found:
+                await self._vault.prune_index(one.patient.patient_id, one.patient.version)
+        for one, new in zip(done, made, strict=True):
+            if one.found and new is not None:
+                await self._keys.discard(new)
+        return done
 
     async def _holder(self, connection: Connection, hashed: bytes) -> KnownPatient | None:
-        rows = await connection.fetch(
-            "SELECT patient_id FROM patient_blind_index "
-            "WHERE shard = $1 AND tenant = $2 AND name = 'identifier' AND hashed = $3 LIMIT 2",
-            *self._scope,
-            hashed,
-        )
+        # Asked again and again within the tenant's lock, so that what others wrote before is seen.
+        indexed = await self._vault.find([("identifier", hashed)], None, limits.FHIR_CANDIDATES_MAX)
+        rows = await connection.fetch(_CURRENT, *self._scope, *_columns(indexed))
         if len(rows) > 1:
             raise PreconditionFailed("the condition fits several patients", "name the system of the identifier")
         if not rows:
@@ -172,6 +185,7 @@ class PatientStore:
         self, connection: Connection, patient: KnownPatient, key: PatientKey, index: list[tuple[str, bytes]]
     ) -> None:
         await hold_version(connection, self._scope, key)
+        await self._vault.index(patient.patient_id, patient.version, index)
         sealed = key.seal(sealed_form(patient.demographics), _TABLE, _COLUMN, f"{patient.version}")
         await connection.execute(
             "INSERT INTO patient_demographics VALUES ($1, $2, $3, $4, $5, $6, $7) "
@@ -185,19 +199,6 @@ class PatientStore:
             sealed,
             key.version,
         )
-        await connection.execute(
-            "DELETE FROM patient_blind_index WHERE shard = $1 AND tenant = $2 AND patient_id = $3",
-            *self._scope,
-            patient.patient_id,
-        )
-        await connection.execute(
-            "INSERT INTO patient_blind_index SELECT $1, $2, asked.name, asked.hashed, $3 "
-            "FROM unnest($4::text[], $5::bytea[]) AS asked(name, hashed)",
-            *self._scope,
-            patient.patient_id,
-            [name for name, _ in index],
-            [hashed for _, hashed in index],
-        )
 
     async def _opened(self, row: Row) -> KnownPatient:
         if row["body_sealed"] is None:
@@ -205,6 +206,10 @@ class PatientStore:
         key = await self._keys.get(row["patient_id"])
         octets = key.open(row["body_sealed"], _TABLE, _COLUMN, f"{row['version']}")
         return KnownPatient(row["patient_id"], row["version"], row["updated_at_ms"], opened_form(octets))
+
+
+def _columns(indexed: Sequence[Indexed]) -> tuple[list[str], list[int]]:
+    return [one.patient_id for one in indexed], [one.version for one in indexed]
 
 
 def _about(event: Event, written: Sequence[Written]) -> Event:

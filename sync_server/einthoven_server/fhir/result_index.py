@@ -75,6 +75,7 @@ class ResultIndex:
         self._max_bytes = max_bytes
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._bytes = 0
+        keys.on_change(self.forget)
 
     async def columns(self, patient_id: str) -> ResultColumns:
         """The patient's results as of now; none of an unknown patient.

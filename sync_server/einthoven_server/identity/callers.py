@@ -38,6 +38,7 @@ class Device:
         sync_key: Key of its digests, 32 bytes.
         revoked: Whether it may no longer do anything.
         patient_key: Its patient's data key.
+        erased: Whether its patient was erased: it is revoked, and its keys open nothing.
     """
 
     device_id: str
@@ -47,6 +48,7 @@ class Device:
     sync_key: bytes
     revoked: bool
     patient_key: PatientKey
+    erased: bool = False
 
 
 class NewDevice(NamedTuple):

@@ -27,6 +27,7 @@ class Operation(StrEnum):
 
     ENROL = "device.enrol"
     CREATE_PATIENT = "patient.create"
+    ERASE_PATIENT = "patient.erase"
     CREATE_ENROLMENT_CODE = "enrolment_code.create"
     ISSUE_TOKEN = "token.issue"  # noqa: S105  # an operation's name
     CREATE_PRINCIPAL = "principal.create"
@@ -120,6 +121,7 @@ _ALLOWED: Final[Mapping[Role, Mapping[Operation, frozenset[Relation]]]] = Mappin
         Role.NOBODY: {Operation.ENROL: _NONE, Operation.ISSUE_TOKEN: _NONE, Operation.READ_CAPABILITY: _NONE},
         Role.ADMIN: {
             Operation.CREATE_PATIENT: _TENANT,
+            Operation.ERASE_PATIENT: _TENANT,
             Operation.CREATE_ENROLMENT_CODE: _TENANT,
             Operation.CREATE_PRINCIPAL: _TENANT,
             Operation.REPLACE_KEYS: _TENANT,

@@ -9,6 +9,11 @@ from einthoven_server.errors import Forbidden, RequestRefused, Unauthorized
 from einthoven_server.identity.permissions import Operation, Relation, Role, decide
 
 
+def erased() -> RequestRefused:
+    """The answer to a device whose patient was erased."""
+    return Unauthorized("this patient was erased here", "erase what this device holds", code="patient_erased")
+
+
 def revoked() -> RequestRefused:
     """The answer to a revoked device."""
     return Unauthorized("this device was revoked", "ask the clinic for a new enrolment code", code="device_revoked")

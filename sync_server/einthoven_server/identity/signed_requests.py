@@ -27,7 +27,7 @@ from einthoven_server.identity.caller_rates import CallerRates
 from einthoven_server.identity.callers import Device
 from einthoven_server.identity.permissions import Operation, Relation, Role
 from einthoven_server.identity.rates import BODY_BYTES, REQUESTS, Cost
-from einthoven_server.identity.refusals import replayed, require, revoked
+from einthoven_server.identity.refusals import erased, replayed, require, revoked
 from einthoven_server.identity.request_entries import Act
 from einthoven_server.identity.store import IdentityStore
 from einthoven_server.requests import read_body
@@ -152,6 +152,8 @@ class SignedRequests:
         signatures.check_signature(parts, request.method, request.raw_path, device.public_key)
         trail.by(device.device_id, Role.DEVICE.value)
         trail.patient = device.patient_id
+        if device.erased:
+            raise erased()
         if device.revoked:
             raise revoked()
         signatures.check_fresh(parts, self._clock.now_ms())

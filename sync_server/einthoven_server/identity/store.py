@@ -18,7 +18,7 @@ from einthoven_server.audit.chain import Event
 from einthoven_server.audit.log import AuditLog
 from einthoven_server.audit.trail import PURPOSES
 from einthoven_server.database import Connection, Database, Row, Scope
-from einthoven_server.envelope import PatientKey
+from einthoven_server.envelope import FIRST_VERSION, KEY_BYTES, PatientKey
 from einthoven_server.identity.callers import Device, NewDevice
 from einthoven_server.identity.codes import Secret, StoredCode, Try, hash_verifier, judge, new_secret
 from einthoven_server.identity.roles import Role
@@ -168,6 +168,8 @@ class IdentityStore:
     async def _opened(self, row: Row | None) -> Device | None:
         if row is None:
             return None
+        if not row["sync_key_sealed"]:
+            return _erased(self._scope, row)
         key = await self._keys.get(row["patient_id"])
         return Device(
             device_id=row["device_id"],
@@ -230,6 +232,21 @@ class IdentityStore:
             return int(revoked_at_ms)
 
         return await self._database.transact(work)
+
+
+def _erased(scope: Scope, row: Row) -> Device:
+    """A device whose patient was erased: known by its public key, with other keys that nothing was made with."""
+    opens_nothing = PatientKey(scope.tenant, row["patient_id"], FIRST_VERSION, secrets.token_bytes(KEY_BYTES))
+    return Device(
+        device_id=row["device_id"],
+        alias=row["device_alias"],
+        patient_id=row["patient_id"],
+        public_key=row["public_key"],
+        sync_key=secrets.token_bytes(SYNC_KEY_BYTES),
+        revoked=True,
+        patient_key=opens_nothing,
+        erased=True,
+    )
 
 
 def _by_device(event: Event, device_id: str) -> Event:

@@ -20,6 +20,7 @@ from einthoven_server.clock import Clock
 from einthoven_server.errors import Busy
 from einthoven_server.identity.signing_keys import SigningKeys
 from einthoven_server.identity.store import IdentityStore
+from einthoven_server.patient_keys import PatientKeys
 from einthoven_server.records.change_store import ChangeStore
 from einthoven_server.records.checkpoint_publisher import CheckpointPublisher
 from einthoven_server.records.result_months import ResultMonths
@@ -38,6 +39,7 @@ class Housekeeping:
         months: Where results may lie apart by month.
         signing_keys: Of access tokens; replaced when their time is over.
         checkpoints: Publishes checkpoints of the audit log.
+        keys: Forgotten when they changed, also where nobody asks for one.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Housekeeping:
         months: ResultMonths | None = None,
         signing_keys: SigningKeys | None = None,
         checkpoints: CheckpointPublisher | None = None,
+        keys: PatientKeys | None = None,
     ) -> None:
         self._signing_keys = signing_keys
         self._store = store
@@ -58,6 +61,7 @@ class Housekeeping:
         self._interval_s = interval_s
         self._months = months
         self._checkpoints = checkpoints
+        self._keys = keys
 
     async def round(self) -> int:
         """Do one piece; return how many tombstones went.
@@ -67,6 +71,8 @@ class Housekeeping:
         """
         now_ms = self._clock.now_ms()
         await self._identities.forget_nonces(now_ms)
+        if self._keys is not None:
+            await self._keys.refresh()
         if self._signing_keys is not None:
             await self._signing_keys.keep()
         if self._months is not None:

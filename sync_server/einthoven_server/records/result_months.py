@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+from collections.abc import Sequence
 from typing import Final
 
 import asyncpg
@@ -116,6 +117,19 @@ class ResultMonths:
             await self._database.fetch(_TURN, self._shard, month, first_sequence(month))
         self._kept = month
         return True
+
+    async def make(self, months: Sequence[int]) -> None:
+        """Have parts for these months, in an empty database.
+
+        Raises:
+            Busy: The database does not answer, or is contended.
+        """
+        if not await was_applied(self._database, STEP):
+            return
+        there = {row["name"] for row in await self._database.fetch(_PARTS)}
+        for month in months:
+            if part_name(month) not in there:
+                await self._make(month)
 
     async def _make(self, month: int) -> bool:
         name = part_name(month)

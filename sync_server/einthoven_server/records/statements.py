@@ -36,6 +36,8 @@ ORDER BY stored.device_alias
 
 KEY_VERSIONS: Final = """
 SELECT patient_id, key_version, seals FROM patient_key WHERE shard = $1 AND tenant = $2 AND patient_id = ANY($3::text[])
+UNION ALL  -- of who was erased no key is good any more
+SELECT patient_id, 0, true FROM erasure WHERE shard = $1 AND tenant = $2 AND patient_id = ANY($3::text[])
 """
 
 HORIZONS: Final = """

@@ -35,10 +35,11 @@ from einthoven_server.patient_keys import key_context, tell_change
 from einthoven_server.rotation.resealing import Resealing
 from einthoven_server.rotation.wrapping import Rounds, operator_event
 from einthoven_server.signals.signal_store import SignalStore
+from einthoven_server.vault.port import KeptKey, Vault
 
 PATIENTS: Final = "patients"
 _VERSIONS: Final = (
-    "SELECT key_version, wrapped, seals, rotation_round FROM patient_key "
+    "SELECT key_version, seals, rotation_round FROM patient_key "
     "WHERE shard = $1 AND tenant = $2 AND patient_id = $3 ORDER BY key_version"
 )
 # Those that have not been given a version in this round, or have more than one.
@@ -46,6 +47,7 @@ _LEFT: Final = """
 SELECT patient_id FROM patient_key WHERE shard = $1 AND tenant = $2
 GROUP BY patient_id HAVING max(rotation_round) < $3 OR count(*) > 1 ORDER BY patient_id LIMIT $4
 """
+_PLACES: Final = "SELECT 1 FROM backup_place WHERE shard = $1 AND tenant = $2 LIMIT 1"
 _LOCK_HEAD: Final = "SELECT commit_seq FROM shard_head WHERE shard = $1 FOR UPDATE"
 
 
@@ -53,7 +55,8 @@ class PatientRotation:
     """Gives one tenant's patients new keys.
 
     Args:
-        database: Where they are.
+        database: Where what they sealed is, and which versions there are.
+        vault: Where the keys are.
         scope: Shard and tenant.
         key_service: Wraps and unwraps.
         signals: Where chunks of signals lie.
@@ -66,6 +69,7 @@ class PatientRotation:
     def __init__(
         self,
         database: Database,
+        vault: Vault,
         scope: Scope,
         key_service: KeyService,
         signals: SignalStore,
@@ -76,6 +80,7 @@ class PatientRotation:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._database = database
+        self._vault = vault
         self._scope = scope
         self._key_service = key_service
         self._signals = signals
@@ -128,16 +133,17 @@ class PatientRotation:
         version = rows[0]["key_version"] + 1
         fresh = secrets.token_bytes(envelope.KEY_BYTES)
         wrapped = await self._key_service.wrap(fresh, key_context(self._scope, patient_id, version))
+        # Of two commands at once, and of one that was cut short here, the first one's key stays.
+        await self._vault.keep([KeptKey(patient_id, version, wrapped)])
 
         async def work(connection: Connection) -> None:
             await connection.execute(
-                "INSERT INTO patient_key (shard, tenant, patient_id, key_version, wrapped, rotation_round, seals) "
-                "SELECT $1, $2, $3, $4, $5, $6, false WHERE EXISTS (SELECT 1 FROM patient_key "
+                "INSERT INTO patient_key (shard, tenant, patient_id, key_version, rotation_round, seals) "
+                "SELECT $1, $2, $3, $4, $5, false WHERE EXISTS (SELECT 1 FROM patient_key "
                 "WHERE shard = $1 AND tenant = $2 AND patient_id = $3) ON CONFLICT DO NOTHING",
                 *self._scope,
                 patient_id,
                 version,
-                wrapped,
                 number,
             )
             await tell_change(connection, self._scope, patient_id)
@@ -162,25 +168,31 @@ class PatientRotation:
         """Reseal all that former versions sealed, and remove them."""
         rows = await self._rows(patient_id)
         latest = rows[-1]
-        if len(rows) == 1 or not latest["seals"]:
+        if not latest["seals"]:
             return
+        wrapped = await self._vault.keys(patient_id)
+        if any(row["key_version"] not in wrapped for row in rows):
+            raise NotFound("a version of the patient's key is gone", "it was erased, or restore it from a backup")
         keys = {
             row["key_version"]: await self._key_service.unwrap(
-                row["wrapped"], key_context(self._scope, patient_id, row["key_version"])
+                wrapped[row["key_version"]], key_context(self._scope, patient_id, row["key_version"])
             )
             for row in rows
         }
         version = latest["key_version"]
         key = PatientKey(self._scope.tenant, patient_id, version, keys.pop(version), keys)
         resealing = Resealing(self._database, self._scope, self._signals, key)
-        while True:
+        while len(rows) > 1:
             head = await self._database.fetchrow(
                 "SELECT commit_seq FROM shard_head WHERE shard = $1", self._scope.shard
             )
             since = 0 if head is None else int(head["commit_seq"])
             await resealing.run()
             if await self._remove(resealing, patient_id, version, since):
-                return
+                break
+        # Backups may hold what former versions sealed: where there are any, those stay in the vault until erasure.
+        if await self._database.fetchrow(_PLACES, *self._scope) is None:
+            await self._vault.forget_below(patient_id, version)
 
     async def _remove(self, resealing: Resealing, patient_id: str, version: int, since: int) -> bool:
         event = operator_event(self._clock, "patient_key.rotate", patient_id)

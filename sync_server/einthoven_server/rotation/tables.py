@@ -4,6 +4,8 @@ It deliberately reads and writes nothing.
 
 Who adds a column of either kind adds it here; a test compares this list with the database.
 
+Patients' wrapped keys lie in the vault, which ``wrapping`` asks itself.
+
 Invariants:
     1. A wrapped key's table has ``wrapping_round``; a sealed value's table has ``key_version``.
 """
@@ -17,7 +19,6 @@ from einthoven_server.database import Scope
 from einthoven_server.identity import break_glass
 from einthoven_server.identity.signing_keys import signing_key_context
 from einthoven_server.identity.tenancy import audit_key_context, tenant_key_context
-from einthoven_server.patient_keys import key_context
 
 Stored = Mapping[str, Any]
 
@@ -67,12 +68,6 @@ _ANNOTATION_IDS: Final = {**_RESULT_IDS, "author": "text"}
 
 WRAPPED: Final = (
     WrappedColumn("tenant", {}, "audit_key_wrapped", lambda scope, stored: audit_key_context(scope.tenant)),
-    WrappedColumn(
-        "patient_key",
-        {"patient_id": "text", "key_version": "int"},
-        "wrapped",
-        lambda scope, stored: key_context(scope, stored["patient_id"], stored["key_version"]),
-    ),
     WrappedColumn(
         "signing_key",
         {"kid": "text"},

@@ -22,7 +22,9 @@ from einthoven_server.audit.trail import PURPOSES
 from einthoven_server.clock import Clock
 from einthoven_server.database import Connection, Database, Row, Scope
 from einthoven_server.key_service import KeyService
+from einthoven_server.patient_keys import key_context
 from einthoven_server.rotation.tables import WRAPPED, WrappedColumn
+from einthoven_server.vault.port import KeptKey, Vault, all_keys
 
 OPERATOR: Final = "operator"
 """Actor of what is done with the command on the server's own machine."""
@@ -87,7 +89,8 @@ class Rewrapping:
     """Wraps one tenant's keys anew.
 
     Args:
-        database: Where they are.
+        database: Where the tenant's own are.
+        vault: Where patients' are.
         scope: Shard and tenant.
         key_service: Unwraps and wraps.
         audit: The tenant's audit log.
@@ -95,9 +98,10 @@ class Rewrapping:
     """
 
     def __init__(
-        self, database: Database, scope: Scope, key_service: KeyService, audit: AuditLog, clock: Clock
+        self, database: Database, vault: Vault, scope: Scope, key_service: KeyService, audit: AuditLog, clock: Clock
     ) -> None:
         self._database = database
+        self._vault = vault
         self._scope = scope
         self._key_service = key_service
         self._audit = audit
@@ -125,6 +129,7 @@ class Rewrapping:
 
     async def batch(self, number: int) -> int:
         """Wrap some keys anew; return how many were looked at, 0 when none is left."""
+        turns = asyncio.Semaphore(limits.KEY_SERVICE_AT_ONCE)
         for column in WRAPPED:
             rows = await self._database.fetch(
                 f"SELECT * FROM {column.table} WHERE shard = $1 AND tenant = $2 AND wrapping_round < $3 LIMIT $4",  # noqa: S608  # constants
@@ -133,10 +138,17 @@ class Rewrapping:
                 limits.REWRAP_BATCH_KEYS,
             )
             if rows:
-                turns = asyncio.Semaphore(limits.KEY_SERVICE_AT_ONCE)
                 await asyncio.gather(*(self._rewrap(column, row, number, turns) for row in rows))
                 return len(rows)
-        return 0
+        keys = await self._vault.to_rewrap(number, limits.REWRAP_BATCH_KEYS)
+        await asyncio.gather(*(self._rewrap_of_patient(key, number, turns) for key in keys))
+        return len(keys)
+
+    async def _rewrap_of_patient(self, key: KeptKey, number: int, turns: asyncio.Semaphore) -> None:
+        context = key_context(self._scope, key.patient_id, key.key_version)
+        async with turns:
+            after = await self._key_service.wrap(await self._key_service.unwrap(key.wrapped, context), context)
+        await self._vault.rewrap(key, after, number)
 
     async def _rewrap(self, column: WrappedColumn, row: Row, number: int, turns: asyncio.Semaphore) -> None:
         context, before = column.context(self._scope, row), row[column.column]
@@ -159,4 +171,4 @@ class Rewrapping:
         for column in WRAPPED:
             query = f"SELECT {column.column} FROM {column.table} WHERE shard = $1 AND tenant = $2"  # noqa: S608
             found += [row[0] for row in await self._database.fetch(query, *self._scope)]
-        return found
+        return found + [key.wrapped async for key in all_keys(self._vault)]
