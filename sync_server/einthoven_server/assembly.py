@@ -23,11 +23,17 @@ from einthoven_server.database import Database
 from einthoven_server.fhir.application import FhirParts
 from einthoven_server.fhir.application import make_application as make_fhir
 from einthoven_server.fhir.application import make_parts as make_fhir_parts
+from einthoven_server.identity.account_addresses import add_accounts
+from einthoven_server.identity.account_keys import AccountKeys
+from einthoven_server.identity.account_store import AccountStore
 from einthoven_server.identity.application import make_application as make_identity
 from einthoven_server.identity.break_glass import BreakGlass
 from einthoven_server.identity.care_teams import CareTeams
 from einthoven_server.identity.client_store import ClientStore
 from einthoven_server.identity.guard import Guard
+from einthoven_server.identity.login_application import add_logins
+from einthoven_server.identity.login_application import make_application as make_logins
+from einthoven_server.identity.logins import Logins
 from einthoven_server.identity.presented_tokens import PresentedTokens
 from einthoven_server.identity.relations import Relations
 from einthoven_server.identity.signing_keys import SigningKeys
@@ -90,6 +96,8 @@ class Parts:
         signals: Lists of stored signals.
         key_service: Whether it works.
         fhir: What the FHIR side works on.
+        accounts: Of people who log in.
+        logins: How they do.
     """
 
     database: Database
@@ -115,6 +123,8 @@ class Parts:
     signals: SignalCatalog
     key_service: KeyServiceProbe
     fhir: FhirParts
+    accounts: AccountStore
+    logins: Logins
 
 
 def make_parts(
@@ -147,6 +157,7 @@ def make_parts(
     clients, signing_keys = ClientStore(database, scope, audit), SigningKeys(database, scope, key_service, clock)
     uploads = UploadStore(database, scope)
     relations = Relations(database, scope)
+    account_keys = AccountKeys(database, key_service, scope)
     changes, waiting = PostgresChangeStore(database, scope, audit), WakeRegistry()
     return Parts(
         database=database,
@@ -178,6 +189,8 @@ def make_parts(
         signals=SignalCatalog(database, scope, audit, uploads),
         key_service=KeyServiceProbe(key_service),
         fhir=make_fhir_parts(database, scope, key_service=key_service, keys=keys, identities=identities, audit=audit),
+        accounts=AccountStore(database, scope, account_keys, audit),
+        logins=Logins(database, scope, audit, account_keys),
     )
 
 
@@ -238,6 +251,7 @@ def make_application(
             parts.clock,
             months=parts.months,
             signing_keys=parts.signing_keys,
+            logins=parts.logins,
             checkpoints=CheckpointPublisher(
                 parts.checkpoints, parts.words, parts.writer, certificates.signer, parts.identities.tenant
             ),
@@ -253,9 +267,20 @@ def make_application(
         clock=parts.clock,
         public_url=public_url,
     )
+    people = make_logins()
+    add_logins(
+        people,
+        logins=parts.logins,
+        keys=parts.signing_keys,
+        guard=parts.guard,
+        clock=parts.clock,
+        public_url=public_url,
+    )
+    add_accounts(people, accounts=parts.accounts, store=parts.identities, guard=parts.guard, clock=parts.clock)
     root.add_subapp("/.well-known", make_well_known(parts.signing_keys, public_url))
     mount(root, "/v1", identities)
     mount(root, "/v1", tokens)
+    mount(root, "/v1", people)
     mount(root, "/v1", results)
     mount(
         root,

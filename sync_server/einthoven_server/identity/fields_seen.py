@@ -27,6 +27,7 @@ class Resource(StrEnum):
     DOCUMENT = "document"
     CARE_TEAM_MEMBER = "care_team_member"
     BREAK_GLASS = "break_glass"
+    ACCOUNT = "account"
     RISK_ASSESSMENT = "RiskAssessment"
     OBSERVATION = "Observation"
     REPORT = "DiagnosticReport"
@@ -63,6 +64,19 @@ _MEMBER: Final = frozenset({"principal_id", "role", "since_ms"})
 _BREAK_GLASS: Final = frozenset(
     {"access_id", "patient_id", "principal_id", "reason", "text", "opened_at_ms", "expires_at_ms"}
 )
+_ACCOUNT: Final = frozenset(
+    {
+        "account_id",
+        "name",
+        "role",
+        "patient_id",
+        "created_at_ms",
+        "revoked",
+        "ready",
+        "invited_until_ms",
+        "recovery_codes",
+    }
+)
 _FHIR: Final = frozenset({"resourceType", "id", "meta", "identifier", "status", "code", "subject", "note", "method"})
 _RISK: Final = _FHIR | {"occurrencePeriod", "performer", "basis", "prediction"}
 _OBSERVATION: Final = _FHIR | {
@@ -95,6 +109,7 @@ FIELDS_SEEN: Final[Mapping[Role, Mapping[Resource, frozenset[str]]]] = MappingPr
             Resource.CARE_TEAM_MEMBER: _MEMBER,
             # Reviewing an emergency access takes its reason in words.
             Resource.BREAK_GLASS: _BREAK_GLASS,
+            Resource.ACCOUNT: _ACCOUNT,
             Resource.PATIENT: _PATIENT,
         },
         Role.CLINICIAN: {

@@ -18,6 +18,7 @@ from contextlib import asynccontextmanager
 from einthoven_server import limits
 from einthoven_server.clock import Clock
 from einthoven_server.errors import Busy
+from einthoven_server.identity.logins import Logins
 from einthoven_server.identity.signing_keys import SigningKeys
 from einthoven_server.identity.store import IdentityStore
 from einthoven_server.records.change_store import ChangeStore
@@ -38,6 +39,7 @@ class Housekeeping:
         months: Where results may lie apart by month.
         signing_keys: Of access tokens; replaced when their time is over.
         checkpoints: Publishes checkpoints of the audit log.
+        logins: Sessions, invitations and wrong tries that are over.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Housekeeping:
         months: ResultMonths | None = None,
         signing_keys: SigningKeys | None = None,
         checkpoints: CheckpointPublisher | None = None,
+        logins: Logins | None = None,
     ) -> None:
         self._signing_keys = signing_keys
         self._store = store
@@ -58,6 +61,7 @@ class Housekeeping:
         self._interval_s = interval_s
         self._months = months
         self._checkpoints = checkpoints
+        self._logins = logins
 
     async def round(self) -> int:
         """Do one piece; return how many tombstones went.
@@ -69,6 +73,8 @@ class Housekeeping:
         await self._identities.forget_nonces(now_ms)
         if self._signing_keys is not None:
             await self._signing_keys.keep()
+        if self._logins is not None:
+            await self._logins.forget(now_ms)
         if self._months is not None:
             await self._months.keep(now_ms)
         if self._checkpoints is not None:
