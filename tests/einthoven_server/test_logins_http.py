@@ -211,7 +211,7 @@ async def test_a_revoked_principal_and_a_reset_account_are_out_at_once(person: P
 async def test_the_oldest_of_too_many_sessions_ends(person: Person, connection: Connection) -> None:
     for number in range(limits.SESSIONS_OF_ONE_MAX - 1):
         insert = (
-            "INSERT INTO login_session SELECT shard, tenant, $1, principal_id, key_version, $2, verifier_hash, jkt, "
+            "INSERT INTO login_session SELECT shard, tenant, $1, principal_id, holder_version, $2, verifier_hash, jkt, "
             "began_at_ms, used_at_ms FROM login_session WHERE tenant = $3 LIMIT 1"
         )
         await connection.execute(insert, f"s{number}", bytes([number]) * 16, person.site.tenant)

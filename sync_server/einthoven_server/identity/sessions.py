@@ -31,13 +31,13 @@ from einthoven_server.single_use import Claim
 
 RESOURCE: Final = "session"
 _FIND: Final = """
-SELECT s.session_id, s.principal_id, s.key_version, s.verifier_hash, s.jkt, s.began_at_ms, s.used_at_ms,
+SELECT s.session_id, s.principal_id, s.holder_version, s.verifier_hash, s.jkt, s.began_at_ms, s.used_at_ms,
     p.key_version AS current_version, p.role, p.patient_id, p.revoked_at_ms
 FROM login_session s JOIN principal p USING (shard, tenant, principal_id)
 WHERE s.shard = $1 AND s.tenant = $2 AND s.selector = $3 FOR UPDATE OF s
 """
 _BEGIN: Final = """
-INSERT INTO login_session (shard, tenant, session_id, principal_id, key_version, selector, verifier_hash, jkt,
+INSERT INTO login_session (shard, tenant, session_id, principal_id, holder_version, selector, verifier_hash, jkt,
     began_at_ms, used_at_ms)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9)
 """
@@ -172,7 +172,7 @@ class Sessions:
                 return Use.OVER, False
             if not await claim_all(connection, self._scope, [presented.claim]):
                 raise Replayed
-            current = row["revoked_at_ms"] is None and row["key_version"] == row["current_version"]
+            current = row["revoked_at_ms"] is None and row["holder_version"] == row["current_version"]
             kept = Kept(bytes(row["verifier_hash"]), row["jkt"], row["began_at_ms"], row["used_at_ms"], current)
             use = judge(kept, parts.verifier, presented.jkt, now_ms)
             trail.about(RESOURCE, row["session_id"])

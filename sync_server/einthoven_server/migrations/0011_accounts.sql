@@ -51,13 +51,13 @@ CREATE TABLE login_try (
 );
 CREATE INDEX login_try_last ON login_try (shard, tenant, last_ms);
 
--- Gone once it is over. key_version is the principal's when it began: a session of another one is over.
+-- Gone once it is over. holder_version is the principal's key_version when it began: a session of another one is over.
 CREATE TABLE login_session (
     shard         int    NOT NULL,
     tenant        text   NOT NULL,
     session_id    text   NOT NULL,
     principal_id  text   NOT NULL,
-    key_version   int    NOT NULL,
+    holder_version int   NOT NULL,
     selector      bytea  NOT NULL,
     verifier_hash bytea  NOT NULL,
     jkt           text   NOT NULL,
