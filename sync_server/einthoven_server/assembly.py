@@ -34,6 +34,8 @@ from einthoven_server.identity.guard import Guard
 from einthoven_server.identity.login_application import add_logins
 from einthoven_server.identity.login_application import make_application as make_logins
 from einthoven_server.identity.logins import Logins
+from einthoven_server.identity.passkey_logins import PasskeyLogins
+from einthoven_server.identity.passkey_store import PasskeyStore
 from einthoven_server.identity.presented_tokens import PresentedTokens
 from einthoven_server.identity.relations import Relations
 from einthoven_server.identity.signing_keys import SigningKeys
@@ -98,6 +100,7 @@ class Parts:
         fhir: What the FHIR side works on.
         accounts: Of people who log in.
         logins: How they do.
+        passkeys: How they do by a passkey.
     """
 
     database: Database
@@ -125,6 +128,7 @@ class Parts:
     fhir: FhirParts
     accounts: AccountStore
     logins: Logins
+    passkeys: PasskeyLogins
 
 
 def make_parts(
@@ -158,6 +162,7 @@ def make_parts(
     uploads = UploadStore(database, scope)
     relations = Relations(database, scope)
     account_keys = AccountKeys(database, key_service, scope)
+    logins = Logins(database, scope, audit, account_keys)
     changes, waiting = PostgresChangeStore(database, scope, audit), WakeRegistry()
     return Parts(
         database=database,
@@ -190,7 +195,8 @@ def make_parts(
         key_service=KeyServiceProbe(key_service),
         fhir=make_fhir_parts(database, scope, key_service=key_service, keys=keys, identities=identities, audit=audit),
         accounts=AccountStore(database, scope, account_keys, audit),
-        logins=Logins(database, scope, audit, account_keys),
+        logins=logins,
+        passkeys=PasskeyLogins(logins, PasskeyStore(database, scope, account_keys), account_keys, public_url),
     )
 
 
@@ -271,6 +277,7 @@ def make_application(
     add_logins(
         people,
         logins=parts.logins,
+        passkeys=parts.passkeys,
         keys=parts.signing_keys,
         guard=parts.guard,
         clock=parts.clock,

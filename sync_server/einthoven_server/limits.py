@@ -322,3 +322,6 @@ SESSION_LIFETIME_MS: Final = 12 * 3600 * 1000
 SESSIONS_OF_ONE_MAX: Final = 16
 """Of one account; of more the one unused for longest ends."""
 ACCOUNTS_PAGE_ROWS: Final = 200
+PASSKEY_CHALLENGE_MS: Final = 5 * 60 * 1000
+PASSKEY_ID_MAX_BYTES: Final = 1_023
+"""WebAuthn, section 6.1: an id of a credential is no longer."""

@@ -76,6 +76,7 @@ OPEN: Final = frozenset(
         Operation.ENROL,
         Operation.ISSUE_TOKEN,
         Operation.LOG_IN,
+        Operation.ASK_PASSKEY,
         Operation.REFRESH_SESSION,
         Operation.END_SESSION,
         Operation.OPEN_INVITATION,

@@ -22,6 +22,7 @@ EXPECTED = {
     "device.enrol": {Role.NOBODY: "-"},
     "token.issue": {Role.NOBODY: "-"},
     "session.begin": {Role.NOBODY: "-"},
+    "session.challenge": {Role.NOBODY: "-"},
     "session.refresh": {Role.NOBODY: "-"},
     "session.end": {Role.NOBODY: "-"},
     "invitation.open": {Role.NOBODY: "-"},

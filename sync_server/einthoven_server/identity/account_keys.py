@@ -60,6 +60,8 @@ class AccountSeals:
     def __init__(self, tenant: str, key: bytes) -> None:
         self._tenant = tenant
         self._index_key = hmac.digest(key, b"einthoven account names 1", hashlib.sha256)
+        self.challenge_key = hmac.digest(key, b"einthoven account challenges 1", hashlib.sha256)
+        """Under which challenges to passkeys are made."""
         self._key = Key(hmac.digest(key, b"einthoven account values 1", hashlib.sha256))
 
     def name_index(self, folded: str) -> bytes:

@@ -25,7 +25,9 @@ from einthoven_server.identity.accounts import RESOURCE, Invitation, Listed, New
 
 _LIST: Final = """
 SELECT a.principal_id, a.name_ciphertext, a.created_at_ms, p.role, p.patient_id, p.revoked_at_ms,
-    a.password_ciphertext IS NOT NULL AS ready, i.expires_at_ms,
+    a.password_ciphertext IS NOT NULL AS has_password, i.expires_at_ms,
+    (SELECT count(*) FROM account_passkey k WHERE k.shard = a.shard AND k.tenant = a.tenant
+        AND k.principal_id = a.principal_id) AS passkeys,
     (SELECT count(*) FROM account_recovery_code r WHERE r.shard = a.shard AND r.tenant = a.tenant
         AND r.principal_id = a.principal_id) AS recovery_codes
 FROM account a JOIN principal p USING (shard, tenant, principal_id)
@@ -119,7 +121,7 @@ class AccountStore:
                 *self._scope,
                 account_id,
             )
-            for table in ("account_recovery_code", "login_session", "account_invitation"):
+            for table in ("account_recovery_code", "account_passkey", "login_session", "account_invitation"):
                 await connection.execute(
                     f"DELETE FROM {table} WHERE shard = $1 AND tenant = $2 AND principal_id = $3",  # noqa: S608
                     *self._scope,
@@ -169,7 +171,8 @@ def _listed(seals: AccountSeals, row: Row) -> Listed:
         patient_id=row["patient_id"],
         created_at_ms=row["created_at_ms"],
         revoked=row["revoked_at_ms"] is not None,
-        ready=row["ready"],
+        ready=row["has_password"] or row["passkeys"] > 0,
         invited_until_ms=row["expires_at_ms"],
         recovery_codes=row["recovery_codes"],
+        passkeys=row["passkeys"],
     )

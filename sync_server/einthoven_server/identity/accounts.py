@@ -105,6 +105,7 @@ class Listed(NamedTuple):
         ready: Whether it was set up.
         invited_until_ms: When an invitation that is open expires.
         recovery_codes: How many are left.
+        passkeys: How many there are.
     """
 
     account_id: str
@@ -116,6 +117,7 @@ class Listed(NamedTuple):
     ready: bool
     invited_until_ms: int | None
     recovery_codes: int
+    passkeys: int
 
 
 class SetUp(NamedTuple):

@@ -75,6 +75,7 @@ _ACCOUNT: Final = frozenset(
         "ready",
         "invited_until_ms",
         "recovery_codes",
+        "passkeys",
     }
 )
 _FHIR: Final = frozenset({"resourceType", "id", "meta", "identifier", "status", "code", "subject", "note", "method"})

@@ -10,7 +10,7 @@ Invariants:
 from __future__ import annotations
 
 import uuid
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 from aiohttp import web
@@ -25,12 +25,14 @@ from einthoven_server.identity.access_tokens import AccessClaims, Confirmation
 from einthoven_server.identity.compact_tokens import TokenMalformed
 from einthoven_server.identity.guard import Guard, replayed
 from einthoven_server.identity.logins import Login, Logins, Proven
+from einthoven_server.identity.passkey_logins import PasskeyLogins
 from einthoven_server.identity.permissions import Operation
 from einthoven_server.identity.sessions import Presented, Replayed, Session, Use
 from einthoven_server.identity.signing_keys import SigningKeys
 from einthoven_server.requests import answers_errors, json_response, read_json, render_json
 
 LOGINS: Final = web.AppKey("logins", Logins)
+PASSKEYS: Final = web.AppKey("passkey_logins", PasskeyLogins)
 KEYS: Final = web.AppKey("login_signing_keys", SigningKeys)
 CLOCK: Final = web.AppKey("login_clock", Clock)
 PUBLIC_URL: Final = web.AppKey("login_public_url", str)
@@ -70,6 +72,23 @@ class AcceptRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     totp: _Totp
 
 
+class NothingRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """JSON body of POST /v1/login/passkey/options: an empty object."""
+
+
+class PasskeyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """JSON body of POST /v1/login/passkey."""
+
+    credential: dict[str, Any]
+
+
+class AcceptByPasskeyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """JSON body of POST /v1/invitations/passkey."""
+
+    code: _Code
+    credential: dict[str, Any]
+
+
 async def log_in(request: web.Request, trail: Trail) -> web.Response:
     """POST /v1/login."""
     asked, app, now_ms = await read_json(request, LoginRequest, limits.LOGIN_BODY_MAX_BYTES), request.app, _now(request)
@@ -79,6 +98,25 @@ async def log_in(request: web.Request, trail: Trail) -> web.Response:
     proven = _proven(request, now_ms)
     try:
         session = await app[LOGINS].log_in(given, proven, now_ms, trail)
+    except Replayed as error:
+        raise replayed() from error
+    return await _tokens(app, session, proven.jkt, now_ms)
+
+
+async def passkey_options(request: web.Request, trail: Trail) -> web.Response:
+    """POST /v1/login/passkey/options."""
+    del trail
+    await read_json(request, NothingRequest, limits.LOGIN_BODY_MAX_BYTES)
+    return json_response(await request.app[PASSKEYS].options(_now(request)))
+
+
+async def log_in_by_passkey(request: web.Request, trail: Trail) -> web.Response:
+    """POST /v1/login/passkey."""
+    asked, app = await read_json(request, PasskeyRequest, limits.LOGIN_BODY_MAX_BYTES), request.app
+    now_ms = _now(request)
+    proven = _proven(request, now_ms)
+    try:
+        session = await app[PASSKEYS].log_in(asked.credential, proven, now_ms, trail)
     except Replayed as error:
         raise replayed() from error
     return await _tokens(app, session, proven.jkt, now_ms)
@@ -130,6 +168,24 @@ async def accept_invitation(request: web.Request, trail: Trail) -> web.Response:
     except Replayed as error:
         raise replayed() from error
     return await _tokens(app, session, proven.jkt, now_ms, recovery_codes=codes)
+
+
+async def new_passkey_options(request: web.Request, trail: Trail) -> web.Response:
+    """POST /v1/invitations/passkey/options."""
+    asked, app = await read_json(request, InvitationRequest, limits.LOGIN_BODY_MAX_BYTES), request.app
+    return json_response(await app[PASSKEYS].new_options(asked.code, _now(request), trail))
+
+
+async def accept_by_passkey(request: web.Request, trail: Trail) -> web.Response:
+    """POST /v1/invitations/passkey."""
+    asked, app = await read_json(request, AcceptByPasskeyRequest, limits.LOGIN_BODY_MAX_BYTES), request.app
+    now_ms = _now(request)
+    proven = _proven(request, now_ms)
+    try:
+        session = await app[PASSKEYS].accept(asked.code, asked.credential, proven, now_ms, trail)
+    except Replayed as error:
+        raise replayed() from error
+    return await _tokens(app, session, proven.jkt, now_ms)
 
 
 def _now(request: web.Request) -> int:
@@ -186,17 +242,28 @@ def _over() -> Unauthorized:
 
 
 def add_logins(
-    app: web.Application, *, logins: Logins, keys: SigningKeys, guard: Guard, clock: Clock, public_url: str
+    app: web.Application,
+    *,
+    logins: Logins,
+    passkeys: PasskeyLogins,
+    keys: SigningKeys,
+    guard: Guard,
+    clock: Clock,
+    public_url: str,
 ) -> None:
     """Give an application these addresses."""
-    app[LOGINS], app[KEYS], app[CLOCK], app[PUBLIC_URL] = logins, keys, clock, public_url
+    app[LOGINS], app[PASSKEYS], app[KEYS], app[CLOCK], app[PUBLIC_URL] = logins, passkeys, keys, clock, public_url
     anyone = guard.anyone
     app.add_routes(
         [
             web.post("/login", anyone(Operation.LOG_IN, log_in)),
+            web.post("/login/passkey/options", anyone(Operation.ASK_PASSKEY, passkey_options)),
+            web.post("/login/passkey", anyone(Operation.LOG_IN, log_in_by_passkey)),
             web.post("/login/refresh", anyone(Operation.REFRESH_SESSION, refresh)),
             web.post("/login/end", anyone(Operation.END_SESSION, end)),
             web.post("/invitations/open", anyone(Operation.OPEN_INVITATION, open_invitation)),
+            web.post("/invitations/passkey/options", anyone(Operation.OPEN_INVITATION, new_passkey_options)),
+            web.post("/invitations/passkey", anyone(Operation.ACCEPT_INVITATION, accept_by_passkey)),
             web.post("/invitations/accept", anyone(Operation.ACCEPT_INVITATION, accept_invitation)),
         ]
     )

@@ -5,7 +5,8 @@ It deliberately says never which of them was wrong, and asks for all before it l
 Invariants:
     1. For a name that there is not, the same is done as for one that there is: one look-up, one password hashed, the
        same codes made, the same answer.
-    2. A try is counted before it is looked at; one that comes too soon costs no password.
+    2. A try is counted before it is looked at; one that comes too soon costs no password, and one for which
+       there is no place is not counted.
     3. A code counts once, and the proof beside it; both are used in the transaction that begins the session and writes
        the audit entry.
 """
@@ -31,7 +32,7 @@ from einthoven_server.identity.sessions import Replayed, Session, Sessions
 from einthoven_server.replays import claim_all
 from einthoven_server.single_use import Claim
 
-_Spend: TypeAlias = Callable[[Connection], Awaitable[bool]]
+Spend: TypeAlias = Callable[[Connection], Awaitable[bool]]
 
 
 class Login(NamedTuple):
@@ -78,7 +79,7 @@ class Shown(NamedTuple):
     expires_at_ms: int
 
 
-class _Spent(Exception):
+class Spent(Exception):
     """A code that was used meanwhile; rolls the transaction back."""
 
 
@@ -120,6 +121,7 @@ class Logins:
         except NameRefused as error:
             raise refused() from error
         stand_in = await self._ready()
+        self.hasher.require_place()
         await self.tries.begin(index, now_ms)
         account = await self.factors.find(index, stand_in)
         holder = account.holder
@@ -137,8 +139,8 @@ class Logins:
             return await self.factors.spend_recovery_code(connection, holder.principal_id, code_hash or b"")
 
         try:
-            return await self._begin(holder, proven, now_ms, trail, spend)
-        except _Spent as error:
+            return await self.begin(holder, proven, now_ms, trail, spend)
+        except Spent as error:
             raise refused() from error
 
     async def open(self, code: str, now_ms: int, trail: Trail) -> Shown:
@@ -147,7 +149,7 @@ class Logins:
         Raises:
             CodeRefused: There is no such invitation, or no longer.
         """
-        selector, invitation = await self._invitation(code, now_ms, trail)
+        selector, invitation = await self.invitation(code, now_ms, trail)
         secret = invitation.totp
         if secret is None:
             secret = await self.factors.show_totp(selector, invitation.holder.principal_id, totp.new_secret())
@@ -164,7 +166,7 @@ class Logins:
             Malformed: The password is not taken, or the authenticator's code is not right.
             Replayed: The proof was used before.
         """
-        selector, invitation = await self._invitation(code, now_ms, trail)
+        selector, invitation = await self.invitation(code, now_ms, trail)
         holder = invitation.holder
         try:
             taken = check_password(password, invitation.name)
@@ -185,8 +187,8 @@ class Logins:
             return await self.factors.accept(connection, selector, holder.principal_id, made)
 
         try:
-            return await self._begin(holder, proven, now_ms, trail, spend), codes
-        except _Spent as error:
+            return await self.begin(holder, proven, now_ms, trail, spend), codes
+        except Spent as error:
             raise no_invitation() from error
 
     async def forget(self, now_ms: int) -> None:
@@ -199,15 +201,23 @@ class Logins:
         await self.factors.forget(now_ms)
         await self.sessions.forget(now_ms)
 
-    async def _begin(self, holder: Holder, proven: Proven, now_ms: int, trail: Trail, spend: _Spend) -> Session:
+    async def begin(
+        self, holder: Holder, proven: Proven, now_ms: int, trail: Trail, spend: Spend, *claims: Claim
+    ) -> Session:
+        """Use what counts once, and begin a session with its audit entry.
+
+        Raises:
+            Spent: It was used meanwhile; nothing was changed.
+            Replayed: The proof, or another claim, was used before.
+        """
         trail.by(holder.principal_id, holder.role.value)
         trail.patient = holder.patient_id or ""
 
         async def work(connection: Connection) -> Session:
-            if not await claim_all(connection, self._scope, [proven.claim]):
+            if not await claim_all(connection, self._scope, [proven.claim, *claims]):
                 raise Replayed
             if not await spend(connection):
-                raise _Spent
+                raise Spent
             session = await self.sessions.begin(connection, holder, proven.jkt, now_ms)
             await self._audit.append(connection, [trail.event()])
             return session
@@ -224,7 +234,12 @@ class Logins:
         code_hash = account_codes.recovery_hash(principal_id, given.recovery_code or "")
         return None, code_hash if await self.factors.has_recovery_code(principal_id, code_hash) else None
 
-    async def _invitation(self, code: str, now_ms: int, trail: Trail) -> tuple[bytes, OpenInvitation]:
+    async def invitation(self, code: str, now_ms: int, trail: Trail) -> tuple[bytes, OpenInvitation]:
+        """An invitation by its code, with its selector.
+
+        Raises:
+            CodeRefused: There is no such invitation, or no longer.
+        """
         parts = account_codes.read_two_parts(code)
         found = None if parts is None else await self.factors.invited(parts.selector)
         if parts is None or found is None:

@@ -128,9 +128,17 @@ class PasswordHasher:
 
         return await self._run(work)
 
-    async def _run(self, work: Callable[[], T]) -> T:
+    def require_place(self) -> None:
+        """Refuse where ``verify`` would, before anything is written for it.
+
+        Raises:
+            Busy: Too many wait.
+        """
         if self._under_way >= self._under_way_max:
             raise Busy("too many logins are under way", "try again later", limits.BUSY_RETRY_AFTER_S)
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        self.require_place()
         self._under_way += 1
         try:
             async with self._places:

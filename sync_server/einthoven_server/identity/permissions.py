@@ -30,6 +30,7 @@ class Operation(StrEnum):
     CREATE_ENROLMENT_CODE = "enrolment_code.create"
     ISSUE_TOKEN = "token.issue"  # noqa: S105  # an operation's name
     LOG_IN = "session.begin"
+    ASK_PASSKEY = "session.challenge"
     REFRESH_SESSION = "session.refresh"
     END_SESSION = "session.end"
     OPEN_INVITATION = "invitation.open"
@@ -89,6 +90,7 @@ _OTHER_CONCERN: Final = MappingProxyType(
         Operation.ENROL: Concern.NO_PATIENT,
         Operation.ISSUE_TOKEN: Concern.NO_PATIENT,
         Operation.LOG_IN: Concern.NO_PATIENT,
+        Operation.ASK_PASSKEY: Concern.NO_PATIENT,
         Operation.REFRESH_SESSION: Concern.NO_PATIENT,
         Operation.END_SESSION: Concern.NO_PATIENT,
         Operation.OPEN_INVITATION: Concern.NO_PATIENT,
@@ -130,6 +132,7 @@ _ALLOWED: Final[Mapping[Role, Mapping[Operation, frozenset[Relation]]]] = Mappin
             Operation.ENROL: _NONE,
             Operation.ISSUE_TOKEN: _NONE,
             Operation.LOG_IN: _NONE,
+            Operation.ASK_PASSKEY: _NONE,
             Operation.REFRESH_SESSION: _NONE,
             Operation.END_SESSION: _NONE,
             Operation.OPEN_INVITATION: _NONE,

@@ -68,3 +68,15 @@ CREATE TABLE login_session (
 CREATE UNIQUE INDEX login_session_selector ON login_session (shard, tenant, selector);
 CREATE INDEX login_session_principal ON login_session (shard, tenant, principal_id, used_at_ms);
 CREATE INDEX login_session_used ON login_session (shard, tenant, used_at_ms);
+
+CREATE TABLE account_passkey (
+    shard                 int    NOT NULL,
+    tenant                text   NOT NULL,
+    credential_id         bytea  NOT NULL,
+    principal_id          text   NOT NULL,
+    public_key_ciphertext bytea  NOT NULL,
+    sign_count            bigint NOT NULL,
+    created_at_ms         bigint NOT NULL,
+    PRIMARY KEY (shard, tenant, credential_id)
+);
+CREATE INDEX account_passkey_principal ON account_passkey (shard, tenant, principal_id);
