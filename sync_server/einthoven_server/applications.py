@@ -18,7 +18,10 @@ from einthoven_server.certificates import Certificates
 from einthoven_server.erasure.addresses import make_application as make_erasure
 from einthoven_server.erasure.erasing import Erasures
 from einthoven_server.fhir.application import make_application as make_fhir
+from einthoven_server.identity.account_addresses import add_accounts
 from einthoven_server.identity.application import make_application as make_identity
+from einthoven_server.identity.login_application import add_logins
+from einthoven_server.identity.login_application import make_application as make_logins
 from einthoven_server.identity.token_application import make_application as make_tokens
 from einthoven_server.identity.token_application import make_well_known
 from einthoven_server.memory_in_flight import Budget, lends
@@ -66,6 +69,7 @@ def make_application(
     root.add_subapp("/.well-known", make_well_known(parts.signing_keys, public_url))
     mount(root, "/v1", _identity(parts, certificates, public_url))
     mount(root, "/v1", _tokens(parts, public_url))
+    mount(root, "/v1", _people(parts, public_url))
     mount(root, "/v1", _records(parts, certificates))
     mount(root, "/v1", make_audit(log=parts.audit, keeper=parts.checkpoints, guard=parts.guard, clock=parts.clock))
     mount(root, "/v1", _sync(parts))
@@ -114,6 +118,21 @@ def _tokens(parts: Parts, public_url: str) -> web.Application:
     )
 
 
+def _people(parts: Parts, public_url: str) -> web.Application:
+    people = make_logins()
+    add_logins(
+        people,
+        logins=parts.logins,
+        passkeys=parts.passkeys,
+        keys=parts.signing_keys,
+        guard=parts.guard,
+        clock=parts.clock,
+        public_url=public_url,
+    )
+    add_accounts(people, accounts=parts.accounts, store=parts.identities, guard=parts.guard, clock=parts.clock)
+    return people
+
+
 def _records(parts: Parts, certificates: Certificates) -> web.Application:
     return make_records(
         store=parts.records,
@@ -129,6 +148,7 @@ def _records(parts: Parts, certificates: Certificates) -> web.Application:
             months=parts.months,
             signing_keys=parts.signing_keys,
             keys=parts.keys,
+            logins=parts.logins,
             checkpoints=CheckpointPublisher(
                 parts.checkpoints, parts.words, parts.writer, certificates.signer, parts.identities.tenant
             ),

@@ -16,10 +16,15 @@ from einthoven_server.clock import Clock
 from einthoven_server.database import Database, Scope
 from einthoven_server.fhir.parts import FhirParts
 from einthoven_server.fhir.parts import make_parts as make_fhir_parts
+from einthoven_server.identity.account_keys import AccountKeys
+from einthoven_server.identity.account_store import AccountStore
 from einthoven_server.identity.break_glass import BreakGlass
 from einthoven_server.identity.care_teams import CareTeams
 from einthoven_server.identity.client_store import ClientStore
 from einthoven_server.identity.guard import Guard
+from einthoven_server.identity.logins import Logins
+from einthoven_server.identity.passkey_logins import PasskeyLogins
+from einthoven_server.identity.passkey_store import PasskeyStore
 from einthoven_server.identity.presented_tokens import PresentedTokens
 from einthoven_server.identity.relations import Relations
 from einthoven_server.identity.signing_keys import SigningKeys
@@ -74,6 +79,9 @@ class Parts:
         key_service: Whether it works.
         fhir: What the FHIR side works on.
         replays: Results that were recomputed.
+        accounts: Of people who log in.
+        logins: How they do.
+        passkeys: How they do by a passkey.
     """
 
     database: Database
@@ -103,6 +111,9 @@ class Parts:
     key_service: KeyServiceProbe
     fhir: FhirParts
     replays: ReplayStore
+    accounts: AccountStore
+    logins: Logins
+    passkeys: PasskeyLogins
 
 
 def make_parts(
@@ -137,6 +148,8 @@ def make_parts(
     clients, signing_keys = ClientStore(database, scope, audit), SigningKeys(database, scope, key_service, clock)
     uploads = UploadStore(database, scope)
     relations = Relations(database, scope)
+    account_keys = AccountKeys(database, key_service, scope)
+    logins = Logins(database, scope, audit, account_keys)
     changes, waiting = PostgresChangeStore(database, scope, audit), WakeRegistry()
     return Parts(
         database=database,
@@ -174,4 +187,7 @@ def make_parts(
             database, vault, scope, key_service=key_service, keys=keys, identities=identities, audit=audit
         ),
         replays=ReplayStore(database, scope, audit),
+        accounts=AccountStore(database, scope, account_keys, audit),
+        logins=logins,
+        passkeys=PasskeyLogins(logins, PasskeyStore(database, scope, account_keys), account_keys, public_url),
     )

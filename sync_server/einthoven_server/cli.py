@@ -14,7 +14,7 @@ import msgspec
 import typer
 from rich.console import Console
 
-from einthoven_server import cli_audit, cli_backup, cli_keys, cli_patients, cli_replay, limits
+from einthoven_server import cli_accounts, cli_audit, cli_backup, cli_keys, cli_patients, cli_replay, limits
 from einthoven_server.cli_options import Data, DatabaseUrl, Json, KeyServiceUrl, Signals, VaultUrl
 from einthoven_server.errors import ServerError
 from einthoven_server.identity.permissions import Role
@@ -29,6 +29,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(cli_accounts.app, name="account")
 app.add_typer(cli_audit.app, name="audit")
 app.add_typer(cli_keys.app, name="keys")
 app.add_typer(cli_patients.app, name="patient")

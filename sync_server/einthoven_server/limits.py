@@ -313,3 +313,51 @@ ERASURE_ROUND_INTERVAL_S: Final = 30.0
 ERASE_BATCH_ROWS: Final = 5_000
 BACKUP_PIECE_BYTES: Final = 4 * 1024 * 1024
 """Of rows in one object of a backup, before they are compressed."""
+
+# ---- accounts and logins ------------------------------------------------------------------------------------------
+LOGIN_NAME_MIN_CHARS: Final = 3
+LOGIN_NAME_MAX_CHARS: Final = 128
+PASSWORD_MIN_CHARS: Final = 12
+"""NIST SP 800-63B-4 asks for 8 where there is a second factor, and 15 where there is none."""
+PASSWORD_MAX_CHARS: Final = 256
+ARGON2_MEMORY_KIB: Final = 64 * 1024
+"""RFC 9106, section 4, second recommended option: 64 MiB and 3 passes."""
+ARGON2_PASSES: Final = 3
+ARGON2_LANES: Final = 1
+"""That option has 4. Of several lanes OpenSSL (4.0.3) makes threads, and two threads that hash so at once wait for each
+other for ever. The same memory is filled as often with one."""
+ARGON2_SALT_BYTES: Final = 16
+ARGON2_TAG_BYTES: Final = 32
+PASSWORDS_AT_ONCE: Final = 2
+"""Passwords a process hashes at a time: 64 MiB and a core each."""
+PASSWORDS_WAITING_MAX: Final = 32
+"""Passwords that wait for that; beyond it the answer is 503."""
+TOTP_STEP_S: Final = 30
+TOTP_DIGITS: Final = 6
+TOTP_SECRET_BYTES: Final = 20
+"""RFC 4226, section 4, R6: 160 bits."""
+TOTP_STEPS_ASIDE: Final = 1
+"""A code of the step before and of the one after counts as well: clocks differ."""
+RECOVERY_CODES: Final = 10
+"""Of one account, each good once."""
+RECOVERY_CODE_BYTES: Final = 10
+INVITATION_LIFETIME_MS: Final = 24 * 3600 * 1000
+INVITATION_CODE_MAX_CHARS: Final = 64
+LOGIN_TRIES_FREE: Final = 5
+"""Wrong tries at one name before the next one has to wait."""
+LOGIN_DELAY_MS: Final = 1_000
+"""After ``LOGIN_TRIES_FREE`` wrong tries; doubles with each further one."""
+LOGIN_DELAY_MAX_MS: Final = 15 * 60 * 1000
+LOGIN_TRIES_FORGET_MS: Final = 24 * 3600 * 1000
+"""Wrong tries at a name are forgotten after so long without one."""
+LOGIN_BODY_MAX_BYTES: Final = 16 * 1024
+SESSION_IDLE_MS: Final = 30 * 60 * 1000
+"""A session ends when its refresh token was not used for so long."""
+SESSION_LIFETIME_MS: Final = 12 * 3600 * 1000
+"""A session ends after so long, however much it is used."""
+SESSIONS_OF_ONE_MAX: Final = 16
+"""Of one account; of more the one unused for longest ends."""
+ACCOUNTS_PAGE_ROWS: Final = 200
+PASSKEY_CHALLENGE_MS: Final = 5 * 60 * 1000
+PASSKEY_ID_MAX_BYTES: Final = 1_023
+"""WebAuthn, section 6.1: an id of a credential is no longer."""

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.einthoven_server.people import joined
 from tests.einthoven_server.site import Answer, Site, running_site
 from tests.einthoven_server.tokens import Key, ask, assertion, proof, public_jwk, signed, use
 
@@ -322,6 +323,29 @@ async def test_attack_9_what_this_server_signed_for_another_use_or_address(
     assert (await used(site, caller, signed(header | {"typ": "JWT"}, claims, key))).status == 401
     unbound = {name: value for name, value in claims.items() if name != "cnf"}
     assert (await use(site, "GET", DOCUMENTS, signed(header, unbound, key), None)).status == 401
+
+
+async def test_attack_9_an_id_token_is_no_access_token_whoever_signed_it(site: Site, caller: Caller) -> None:
+    header, claims = parts(caller.token)
+    told = {"nonce": "n", "auth_time": claims["iat"], "email": "a@clinic.example", "azp": caller.client_id}
+    theirs = Ed25519PrivateKey.generate()
+    keys = (theirs, caller.key)
+    for typ in ({"typ": "JWT"}, {"typ": "id_token"}, {}, {"typ": "at+jwt"}):
+        named = {name: value for name, value in header.items() if name != "typ"} | typ
+        for issuer in ("https://login.clinic.example", claims["iss"]):
+            for key in keys:
+                text = signed(named, claims | told | {"iss": issuer, "aud": caller.client_id}, key)
+                assert (await used(site, caller, text)).status == 401, typ
+                answer = await use(site, "GET", DOCUMENTS, text, None)
+                assert answer.status == 401, typ
+
+
+async def test_attack_9_a_refresh_token_is_no_access_token_and_no_other_way_round(site: Site) -> None:
+    person = await joined(site, "dr.miller")
+    await person.log_in()
+    assert (await person.ask(token=person.refresh_token)).status == 401
+    assert (await person.refresh(person.access_token)).status in (400, 401)
+    assert (await person.ask()).status == 200
 
 
 async def test_attack_10_a_stolen_token_without_its_key(site: Site, caller: Caller) -> None:

@@ -72,7 +72,19 @@ HEADERS: Final[Mapping[Operation, Mapping[str, str]]] = {
 FHIR_KINDS: Final = {kind.value: kind for kind in Kind if kind is not Kind.ECG}
 FHIR_RESOURCES: Final = frozenset({Resource(kind) for kind in (*FHIR_KINDS, "Device", "Patient", "AuditEvent")})
 QUERIES: Final[Mapping[Operation, str]] = {Operation.READ_AUDIT_PROOF: "?entry=1&size=2"}
-OPEN: Final = frozenset({Operation.ENROL, Operation.ISSUE_TOKEN, Operation.READ_CAPABILITY})
+OPEN: Final = frozenset(
+    {
+        Operation.ENROL,
+        Operation.ISSUE_TOKEN,
+        Operation.LOG_IN,
+        Operation.ASK_PASSKEY,
+        Operation.REFRESH_SESSION,
+        Operation.END_SESSION,
+        Operation.OPEN_INVITATION,
+        Operation.ACCEPT_INVITATION,
+        Operation.READ_CAPABILITY,
+    }
+)
 """What needs no identity."""
 LISTS: Final[Mapping[str, Resource]] = {
     "results": Resource.RESULT,
@@ -83,6 +95,7 @@ LISTS: Final[Mapping[str, Resource]] = {
     "members": Resource.CARE_TEAM_MEMBER,
     "accesses": Resource.BREAK_GLASS,
     "replays": Resource.REPLAY,
+    "accounts": Resource.ACCOUNT,
 }
 """Which resource a list of that name holds."""
 WRITES: Final[Mapping[Operation, Resource]] = {
@@ -124,6 +137,7 @@ class Record:
     device: SignalDevice
     spare_device: str
     spare_member: str
+    account: str
 
     @property
     def patient(self) -> str:
@@ -167,6 +181,7 @@ class Record:
             "name": "theirs" if "patients" in path else "ours",
             "id": str(resource_id(self.site.tenant, result, kind)),
             "upload_id": "x",
+            "account_id": self.account,
         }
         filled["id"] = {"Device": self.device.identity.device_id, "Patient": self.patient}.get(fhir, filled["id"])
         if fhir == "AuditEvent":
@@ -204,6 +219,8 @@ class Record:
             "gender": "other",
             "birthDate": "1980",
         }
+        if operation is Operation.CREATE_ACCOUNT:
+            return {"role": "clinician", "name": str(uuid.uuid4())}
         if operation is Operation.CHANGE_PATIENT:
             return patient
         if operation is Operation.TRANSACT:
@@ -251,7 +268,8 @@ async def record(site: Site, parts: Parts, connection: Connection) -> Record:
     path, parcel = await device.begin(run)
     assert (await device.patch(path, 0, parcel)).status == 204
     member, token = await site.new_principal("clinician")
-    record = Record(site, parts, connection, device, "", member)
+    made = await site.send("POST", "/v1/accounts", token=site.admin, json={"role": "admin", "name": "matrix"})
+    record = Record(site, parts, connection, device, "", member, made.json["account_id"])
     record.spare_device = (await site.new_device(patient)).identity.device_id
     await record.note(member)
     for text in ("first", "second"):  # the first one is overtaken

@@ -111,6 +111,9 @@ class Erasures:
             await connection.execute("INSERT INTO erasure VALUES ($1, $2, $3, $4)", *of_patient, now_ms)
             for table in tables.AT_ONCE:  # of keys: waits for who holds a version, see hold_version
                 await connection.execute(f"DELETE FROM {table} WHERE {_OURS} AND patient_id = $3", *of_patient)  # noqa: S608
+            own = f"SELECT principal_id FROM principal WHERE {_OURS} AND patient_id = $3"  # noqa: S608
+            for table in tables.AT_ONCE_BY_PRINCIPAL:
+                await connection.execute(f"DELETE FROM {table} WHERE {_OURS} AND principal_id IN ({own})", *of_patient)  # noqa: S608
             revoke = f"SET revoked_at_ms = coalesce(revoked_at_ms, $4) WHERE {_OURS} AND patient_id = $3"
             await connection.execute(f"UPDATE principal {revoke}", *of_patient, now_ms)
             await connection.execute(f"UPDATE device {revoke}", *of_patient, now_ms)

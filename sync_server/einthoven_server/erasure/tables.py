@@ -15,6 +15,15 @@ from typing import Final
 AT_ONCE: Final = ("patient_key", "patient_demographics", "care_team", "break_glass", "enrolment_code", "patient")
 """Of one patient a few rows; they go with the decision, and with them every way to the rest."""
 
+AT_ONCE_BY_PRINCIPAL: Final = (
+    "account_invitation",
+    "account_recovery_code",
+    "account_passkey",
+    "login_session",
+    "account",
+)
+"""Of the patient's own principals: how they log in, and by which name."""
+
 BY_COMMIT: Final = ("result_row", "annotation", "note", "superseded_write", "tombstone", "document")
 """Any number of rows, with an index by patient and commit sequence."""
 

@@ -52,6 +52,7 @@ class AccessClaims(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         keys: How often the client's keys had been replaced, counted from 1.
         cnf: To which key it is bound.
         scope: What it was issued for, separated by blanks.
+        sid: The session of a person who logged in.
     """
 
     iss: str
@@ -64,6 +65,7 @@ class AccessClaims(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     keys: int
     cnf: Confirmation | None = None
     scope: str = ""
+    sid: str = ""
 
 
 AccessToken = Compact[AccessHeader, AccessClaims]

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 import msgspec
 
 from einthoven_protocol.oauth import ed25519_jwk
+from einthoven_server import limits
 from einthoven_server.audit.chain import Event
 from einthoven_server.audit.log import AuditLog
 from einthoven_server.database import Connection, Database, Row, Scope
@@ -31,6 +32,11 @@ UNION ALL
 SELECT 'device', patient_id, revoked_at_ms, '', 1, false, '', public_key
 FROM device WHERE shard = $1 AND tenant = $2 AND device_id = $3
 """
+_FIND_IN_SESSION = f"""
+SELECT *, EXISTS (SELECT 1 FROM login_session WHERE shard = $1 AND tenant = $2 AND principal_id = $3
+    AND session_id = $4 AND began_at_ms > $5) AS in_session
+FROM ({_FIND}) AS found
+"""  # noqa: S608  # no value of anybody's in it
 
 
 class ClientStore:
@@ -51,6 +57,12 @@ class ClientStore:
         """A client by its id, revoked or not."""
         row = await self._database.fetchrow(_FIND, *self._scope, client_id)
         return None if row is None else _client(client_id, row)
+
+    async def find_in_session(self, client_id: str, session_id: str, now_ms: int) -> Client | None:
+        """A client by its id, revoked or not, and whether a session of it goes on."""
+        oldest_ms = now_ms - limits.SESSION_LIFETIME_MS
+        row = await self._database.fetchrow(_FIND_IN_SESSION, *self._scope, client_id, session_id, oldest_ms)
+        return None if row is None else _client(client_id, row, in_session=row["in_session"])
 
     async def create(
         self,
@@ -159,7 +171,7 @@ class _Replayed(Exception):
     """Rolls a transaction back."""
 
 
-def _client(client_id: str, row: Row) -> Client:
+def _client(client_id: str, row: Row, *, in_session: bool = True) -> Client:
     public_key = row["public_key"]
     jwks = row["jwks"].encode() if public_key is None else msgspec.json.encode({"keys": [ed25519_jwk(public_key)]})
     return Client(
@@ -171,6 +183,7 @@ def _client(client_id: str, row: Row) -> Client:
         key_version=row["key_version"],
         bearer=row["bearer"],
         scopes=row["scopes"],
+        in_session=in_session,
     )
 
 

@@ -24,6 +24,7 @@ from einthoven_server.identity.public_keys import KeyMalformed, PublicKey, publi
 OWN_ALGORITHMS: Final = frozenset({"EdDSA", "ES256"})
 SERVICE_ALGORITHMS: Final = OWN_ALGORITHMS | {"RS384", "ES384"}
 """SMART App Launch 2.2 asks for RS384 and ES384."""
+NO_KEYS: Final[dict[str, object]] = {"keys": []}
 _SCOPES: Final = re.compile(r"system/[A-Za-z*]{1,64}\.[cruds]{1,5}(?: system/[A-Za-z*]{1,64}\.[cruds]{1,5})*", re.ASCII)
 
 
@@ -40,6 +41,7 @@ class Client:
         key_version: Counts replacements of the keys, from 1.
         bearer: Whether its tokens need no proof.
         scopes: What it may ask for, separated by blanks.
+        in_session: Whether the session that was asked about, if any, goes on.
     """
 
     client_id: str
@@ -50,10 +52,12 @@ class Client:
     key_version: int
     bearer: bool
     scopes: str
+    in_session: bool = True
 
     def keys(self) -> tuple[PublicKey, ...]:
-        """Its public keys."""
-        return keys_of(msgspec.json.decode(self.jwks), algorithms_of(self.role))
+        """Its public keys; none for a person who logs in."""
+        document = msgspec.json.decode(self.jwks)
+        return () if document == NO_KEYS else keys_of(document, algorithms_of(self.role))
 
 
 def algorithms_of(role: Role) -> frozenset[str]:

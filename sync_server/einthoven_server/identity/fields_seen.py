@@ -28,6 +28,7 @@ class Resource(StrEnum):
     CARE_TEAM_MEMBER = "care_team_member"
     BREAK_GLASS = "break_glass"
     REPLAY = "replay"
+    ACCOUNT = "account"
     RISK_ASSESSMENT = "RiskAssessment"
     OBSERVATION = "Observation"
     REPORT = "DiagnosticReport"
@@ -67,6 +68,20 @@ _BREAK_GLASS: Final = frozenset(
 )
 _REPLAY: Final = frozenset({"result_id", "patient_id", "outcome", "differing", "model_digest", "replayed_at_ms"})
 """Names of fields that differ, none of their values: what it takes to find a device that computes something else."""
+_ACCOUNT: Final = frozenset(
+    {
+        "account_id",
+        "name",
+        "role",
+        "patient_id",
+        "created_at_ms",
+        "revoked",
+        "ready",
+        "invited_until_ms",
+        "recovery_codes",
+        "passkeys",
+    }
+)
 _FHIR: Final = frozenset({"resourceType", "id", "meta", "identifier", "status", "code", "subject", "note", "method"})
 _RISK: Final = _FHIR | {"occurrencePeriod", "performer", "basis", "prediction"}
 _OBSERVATION: Final = _FHIR | {
@@ -117,6 +132,7 @@ FIELDS_SEEN: Final[Mapping[Role, Mapping[Resource, frozenset[str]]]] = MappingPr
             # Reviewing an emergency access takes its reason in words.
             Resource.BREAK_GLASS: _BREAK_GLASS,
             Resource.REPLAY: _REPLAY,
+            Resource.ACCOUNT: _ACCOUNT,
             Resource.PATIENT: _PATIENT,
             Resource.AUDIT_EVENT: _AUDIT_EVENT,
         },

@@ -30,6 +30,15 @@ class Operation(StrEnum):
     ERASE_PATIENT = "patient.erase"
     CREATE_ENROLMENT_CODE = "enrolment_code.create"
     ISSUE_TOKEN = "token.issue"  # noqa: S105  # an operation's name
+    LOG_IN = "session.begin"
+    ASK_PASSKEY = "session.challenge"
+    REFRESH_SESSION = "session.refresh"
+    END_SESSION = "session.end"
+    OPEN_INVITATION = "invitation.open"
+    ACCEPT_INVITATION = "invitation.accept"
+    CREATE_ACCOUNT = "account.create"
+    RESET_ACCOUNT = "account.reset"
+    LIST_ACCOUNTS = "accounts.list"
     CREATE_PRINCIPAL = "principal.create"
     REPLACE_KEYS = "principal.keys"
     REVOKE_PRINCIPAL = "principal.revoke"
@@ -84,6 +93,15 @@ _OTHER_CONCERN: Final = MappingProxyType(
     {
         Operation.ENROL: Concern.NO_PATIENT,
         Operation.ISSUE_TOKEN: Concern.NO_PATIENT,
+        Operation.LOG_IN: Concern.NO_PATIENT,
+        Operation.ASK_PASSKEY: Concern.NO_PATIENT,
+        Operation.REFRESH_SESSION: Concern.NO_PATIENT,
+        Operation.END_SESSION: Concern.NO_PATIENT,
+        Operation.OPEN_INVITATION: Concern.NO_PATIENT,
+        Operation.ACCEPT_INVITATION: Concern.NO_PATIENT,
+        Operation.CREATE_ACCOUNT: Concern.NO_PATIENT,
+        Operation.RESET_ACCOUNT: Concern.NO_PATIENT,
+        Operation.LIST_ACCOUNTS: Concern.NO_PATIENT,
         Operation.CREATE_PATIENT: Concern.NO_PATIENT,
         Operation.CREATE_PRINCIPAL: Concern.NO_PATIENT,
         Operation.REPLACE_KEYS: Concern.NO_PATIENT,
@@ -118,11 +136,24 @@ _TREATING: Final = frozenset({Relation.CARE_TEAM, Relation.BREAK_GLASS})
 # An admin runs the system and reads no patient's results; a clinician reads those of whom they treat and runs nothing.
 _ALLOWED: Final[Mapping[Role, Mapping[Operation, frozenset[Relation]]]] = MappingProxyType(
     {
-        Role.NOBODY: {Operation.ENROL: _NONE, Operation.ISSUE_TOKEN: _NONE, Operation.READ_CAPABILITY: _NONE},
+        Role.NOBODY: {
+            Operation.ENROL: _NONE,
+            Operation.ISSUE_TOKEN: _NONE,
+            Operation.LOG_IN: _NONE,
+            Operation.ASK_PASSKEY: _NONE,
+            Operation.REFRESH_SESSION: _NONE,
+            Operation.END_SESSION: _NONE,
+            Operation.OPEN_INVITATION: _NONE,
+            Operation.ACCEPT_INVITATION: _NONE,
+            Operation.READ_CAPABILITY: _NONE,
+        },
         Role.ADMIN: {
             Operation.CREATE_PATIENT: _TENANT,
             Operation.ERASE_PATIENT: _TENANT,
             Operation.CREATE_ENROLMENT_CODE: _TENANT,
+            Operation.CREATE_ACCOUNT: _TENANT,
+            Operation.RESET_ACCOUNT: _TENANT,
+            Operation.LIST_ACCOUNTS: _TENANT,
             Operation.CREATE_PRINCIPAL: _TENANT,
             Operation.REPLACE_KEYS: _TENANT,
             Operation.REVOKE_PRINCIPAL: _TENANT,

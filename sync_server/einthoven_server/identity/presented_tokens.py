@@ -6,7 +6,7 @@ it, counts for nothing. It caches signatures that held, never a caller.
 Invariants:
     1. A token that is bound to a key counts only with a proof of that key for this request; one that is bound to none
        only for a client that is registered so, now.
-    2. The caller is read on each request: revoked, or its keys replaced, it is refused at once.
+    2. The caller is read on each request: revoked, its keys replaced, or its session ended, it is refused at once.
     3. Whatever a token names, at most one look-up of a client and one of the signing keys follow.
 """
 
@@ -24,6 +24,7 @@ from einthoven_server.identity import access_tokens, dpop
 from einthoven_server.identity.access_tokens import AccessClaims, AccessToken
 from einthoven_server.identity.callers import Principal
 from einthoven_server.identity.client_store import ClientStore
+from einthoven_server.identity.clients import Client
 from einthoven_server.identity.compact_tokens import TokenMalformed
 from einthoven_server.identity.dpop import Target
 from einthoven_server.identity.permissions import Role
@@ -78,13 +79,20 @@ class PresentedTokens:
             raise no_token()
         if claims.cnf is not None:
             trail.claim = self._prove(Target(method, self._url(raw_path), text), proofs, claims.cnf.jkt)
-        client = await self._clients.find(claims.sub)
+        client = await self._client(claims)
         trail.by(claims.sub, "" if client is None else client.role.value)
         if client is None or client.key_version != claims.keys or not (bound or client.bearer):
             raise no_token()
         if client.revoked:
             raise _revoked(client.role)
+        if not client.in_session:
+            raise no_token()
         return Principal(client.client_id, client.role, client.patient_id, frozenset(claims.scope.split()))
+
+    async def _client(self, claims: AccessClaims) -> Client | None:
+        if not claims.sid:
+            return await self._clients.find(claims.sub)
+        return await self._clients.find_in_session(claims.sub, claims.sid, self._clock.now_ms())
 
     async def _verify(self, text: str) -> AccessClaims:
         known = self._verified.get(text)

@@ -18,6 +18,7 @@ from contextlib import asynccontextmanager
 from einthoven_server import limits
 from einthoven_server.clock import Clock
 from einthoven_server.errors import Busy
+from einthoven_server.identity.logins import Logins
 from einthoven_server.identity.signing_keys import SigningKeys
 from einthoven_server.identity.store import IdentityStore
 from einthoven_server.patient_keys import PatientKeys
@@ -40,6 +41,7 @@ class Housekeeping:
         signing_keys: Of access tokens; replaced when their time is over.
         checkpoints: Publishes checkpoints of the audit log.
         keys: Forgotten when they changed, also where nobody asks for one.
+        logins: Sessions, invitations and wrong tries that are over.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Housekeeping:
         signing_keys: SigningKeys | None = None,
         checkpoints: CheckpointPublisher | None = None,
         keys: PatientKeys | None = None,
+        logins: Logins | None = None,
     ) -> None:
         self._signing_keys = signing_keys
         self._store = store
@@ -62,6 +65,7 @@ class Housekeeping:
         self._months = months
         self._checkpoints = checkpoints
         self._keys = keys
+        self._logins = logins
 
     async def round(self) -> int:
         """Do one piece; return how many tombstones went.
@@ -75,6 +79,8 @@ class Housekeeping:
             await self._keys.refresh()
         if self._signing_keys is not None:
             await self._signing_keys.keep()
+        if self._logins is not None:
+            await self._logins.forget(now_ms)
         if self._months is not None:
             await self._months.keep(now_ms)
         if self._checkpoints is not None:
