@@ -270,3 +270,35 @@ async def test_attack_34_killed_at_every_step_an_erasure_is_gone_on_with(
     count = "SELECT count(*) FROM audit_entry WHERE tenant = $1 AND operation = $2"
     assert await connection.fetchval(count, site.tenant, "patient.erase") == 1
     assert await connection.fetchval(count, site.tenant, "patient.erasure.finish") == 1
+
+
+async def test_an_erased_patient_who_logged_in_leaves_no_name_and_no_way_in(site: Site, connection: Connection) -> None:
+    patient = await site.new_patient()
+    made = await site.send(
+        "POST",
+        "/v1/accounts",
+        token=site.admin,
+        json={"name": "someone@example.org", "role": "patient", "patient_id": patient},
+    )
+    assert made.status == 201, made.body
+    await erase(site, patient)
+    listed = await site.send("GET", "/v1/accounts", token=site.admin)
+    assert [one for one in listed.json["accounts"] if one["account_id"] == made.json["account_id"]] == []
+    for table in tables.AT_ONCE_BY_PRINCIPAL:
+        query = f"SELECT count(*) FROM {table} WHERE tenant = $1 AND principal_id = $2"
+        assert await connection.fetchval(query, site.tenant, made.json["account_id"]) == 0
+    opened = await site.send("POST", "/v1/invitations/open", json={"code": made.json["code"]})
+    assert (opened.status, opened.json["error"]) == (403, "invitation_invalid")
+
+
+async def test_every_table_of_principals_lets_go_of_a_patients_own_or_names_no_patient(
+    connection: Connection, site: Site
+) -> None:
+    rows = await connection.fetch(
+        "SELECT DISTINCT table_name FROM information_schema.columns "
+        "WHERE column_name = 'principal_id' AND table_schema = 'public'"
+    )
+    elsewhere = {"principal", "care_team", "break_glass"}  # in the other lists, by patient
+    elsewhere |= {"fhir_export"}  # a service's question; its files are made of what there is when they are fetched
+    listed = {*tables.AT_ONCE_BY_PRINCIPAL, *elsewhere}
+    assert {row[0] for row in rows} == listed

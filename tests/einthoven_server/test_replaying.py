@@ -324,20 +324,21 @@ def test_an_operator_recomputes_all_of_them(
         async with running_signals(data, url, ManualClock(), None, store) as site:
             await bring(site, [*changed, *claims[len(changed) :]])
 
+    given = ("--data", str(data))
     with running(data) as url:
-        given = ("--data", str(data), "--database-url", url)
         asyncio.run(used(url))
-        status, out, _ = call(capsys, monkeypatch, *given)
-        assert (status, out) == (0, "4 results recomputed; ever: 4 same\n")
+    status, out, _ = call(capsys, monkeypatch, *given)
+    assert (status, out) == (0, "4 results recomputed; ever: 4 same\n")
+    with running(data) as url:
         asyncio.run(used(url, (msgspec.structs.replace(claims[0][0], usable_s=0), claims[0][1])))
-        status, out, _ = call(capsys, monkeypatch, *given, "--json")
-        document = json.loads(out)
-        assert (status, document["replayed"]) == (DIFFERENT_STATUS, 4)
-        assert document["counts"]["different"] == 1
-        assert [one["differing"] for one in document["different"]] == [["usable_s"]]
-        status, out, _ = call(capsys, monkeypatch, *given, "--again")
-        assert status == DIFFERENT_STATUS
-        assert out.startswith("0 results recomputed; ever: 1 different, 7 same\n")
+    status, out, _ = call(capsys, monkeypatch, *given, "--json")
+    document = json.loads(out)
+    assert (status, document["replayed"]) == (DIFFERENT_STATUS, 4)
+    assert document["counts"]["different"] == 1
+    assert [one["differing"] for one in document["different"]] == [["usable_s"]]
+    status, out, _ = call(capsys, monkeypatch, *given, "--again")
+    assert status == DIFFERENT_STATUS
+    assert out.startswith("0 results recomputed; ever: 1 different, 7 same\n")
     status, _, problem = call(capsys, monkeypatch, "--data", str(tmp_path / "none"))
     assert status not in {0, DIFFERENT_STATUS}
     assert len(problem.splitlines()) == 1
