@@ -38,6 +38,7 @@ from einthoven_server.identity.token_application import make_well_known
 from einthoven_server.key_service import KeyService
 from einthoven_server.key_services.probe import KeyServiceProbe
 from einthoven_server.memory_in_flight import Budget, lends
+from einthoven_server.openapi.addresses import add_openapi
 from einthoven_server.patient_keys import PatientKeys
 from einthoven_server.records.application import make_application as make_records
 from einthoven_server.records.audit_addresses import make_application as make_audit
@@ -291,4 +292,5 @@ def make_application(
             waveforms=StoredWaveforms(parts.signals, receiver),
         ),
     )
+    add_openapi(root, parts.guard, public_url)
     return root
