@@ -76,6 +76,7 @@ bench: $(VENV)/.bench evaluate  ## the figures that can be measured so far
 	$(BIN)/einthoven-bench signal --data "$(DATA)"
 	$(BIN)/einthoven-bench model --data "$(DATA)"
 	$(BIN)/einthoven-bench sync --data "$(DATA)"
+	$(BIN)/einthoven-bench server
 
 simulate: $(VENV)/.test  ## histories of devices, server and network on virtual time that must converge; SEEDS=0:100000 is the long run
 	$(BIN)/python -m einthoven_bench.simulation --seeds $(SEEDS) --jobs $(TEST_PROCESSES)
@@ -86,7 +87,15 @@ kills: $(VENV)/.test  ## device, server and PostgreSQL killed with -9 in the mid
 fuzz: $(VENV)/.test  ## Schemathesis over the server's own OpenAPI; CASES=1000 is the long run
 	$(BIN)/python -m einthoven_bench.fuzzing --examples $(CASES)
 
+# sslyze is a tool, not a part: it has an environment of its own, and nothing imports it.
+$(VENV)-tls/bin/sslyze:
+	$(PYTHON) -m venv $(VENV)-tls
+	$(VENV)-tls/bin/pip install --quiet --disable-pip-version-check 'sslyze>=6,<7'
+
+tls-scan: $(VENV)/.test $(VENV)-tls/bin/sslyze  ## what a scanner finds in the server's TLS
+	$(BIN)/python -m einthoven_bench.tls_scan --sslyze $(VENV)-tls/bin/sslyze
+
 clean:  ## all that these commands made, and nothing else
-	rm -rf $(VENV) build dist .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov demo-report.html
+	rm -rf $(VENV) $(VENV)-tls build dist .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov demo-report.html
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	find . -maxdepth 2 -name '*.egg-info' -type d -prune -exec rm -rf {} +

@@ -13,7 +13,7 @@ import asyncio
 import json
 import ssl
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -31,7 +31,7 @@ from einthoven.store_rules import SYNC_KEY_SETTING
 from einthoven.tls import pinned_context
 from einthoven_bench.counting_proxy import CountingProxy
 from einthoven_bench.errors import MeasurementFailed
-from einthoven_demo.server_process import ServerProcess
+from einthoven_demo.server_process import Child, ServerProcess, spawned
 
 CALL_TIMEOUT_S: Final = 60.0
 
@@ -131,13 +131,17 @@ class Site:
 
 
 @contextmanager
-def running_site(folder: Path | None = None) -> Iterator[Site]:
+def running_site(folder: Path | None = None, spawn: Callable[[Sequence[str], Path], Child] = spawned) -> Iterator[Site]:
     """A server of its own, on an empty database.
 
     Args:
         folder: Below which its data lies while it runs; the system's temporary folder, if ``None``.
+        spawn: Starts it.
     """
-    with tempfile.TemporaryDirectory(dir=folder) as made, ServerProcess(Path(made) / "server" / "data") as process:
+    with (
+        tempfile.TemporaryDirectory(dir=folder) as made,
+        ServerProcess(Path(made) / "server" / "data", spawn) as process,
+    ):
         process.start()
         with CountingProxy(urlsplit(process.url).port or 443) as proxy:
             yield Site(process, proxy)
