@@ -296,3 +296,30 @@ async def test_attack_42_plain_text_gets_no_answer(site: Site) -> None:
     writer.close()
     assert b"HTTP/" not in answer
     assert b"alive" not in answer
+
+
+async def test_attack_20_nul_in_any_text_of_a_body_is_no_error_of_ours(callers: Callers) -> None:
+    """PostgreSQL takes no NUL in text: whoever lets one through answers 500."""
+    site, patient = callers.site, callers.patient
+    jwks: dict[str, Any] = Account().public_jwks()
+    named = {"keys": [{**jwks["keys"][0], "kid": "a\x00b"}]}
+    clinician, admin = callers.accounts["clinician"], callers.accounts["admin"]
+    person = {"resourceType": "Patient", "name": [{"family": "a\x00b"}]}
+    entry = {"resource": person, "request": {"method": "POST", "url": "Patient", "ifNoneExist": "identifier=a\x00b"}}
+    for method, path, who, body in (
+        ("POST", "/v1/principals", admin, {"role": "clinician", "jwks": jwks | {"more": "a\x00b"}}),
+        ("POST", "/v1/principals", admin, {"role": "clinician", "jwks": named}),
+        ("POST", "/v1/principals", admin, {"role": "service", "jwks": jwks, "scopes": ["a\x00b"]}),
+        ("POST", f"/v1/patients/{patient}/notes", clinician, {"text": "a\x00b"}),
+        ("POST", f"/v1/patients/{patient}/break-glass", clinician, {"reason": "emergency", "text": "a\x00b"}),
+        ("PUT", callers.filled("/v1/results/{result_id}/annotation"), clinician, {"comment": "a\x00b"}),
+        ("PUT", "/v1/documents/settings/x", admin, {"a\x00b": "a\x00b"}),
+        ("PUT", f"/v1/patients/{patient}/documents/settings/y", admin, "a\x00b"),
+        ("POST", "/fhir/R4/Patient", admin, person),
+        ("PUT", f"/fhir/R4/Patient/{patient}", admin, person | {"id": patient}),
+        ("POST", "/fhir/R4", admin, {"resourceType": "Bundle", "type": "transaction", "entry": [entry]}),
+    ):
+        answer = await site.send(method, path, token=who, json=body)
+        assert answer.status < 500, (path, body, answer.body)
+    form = {"grant_type": "client_credentials", "client_id": "a\x00b", "client_assertion": "a\x00b"}
+    assert (await site.send("POST", "/v1/token", data=form)).status == 400
