@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo test test-slow check lint types imports train evaluate bench simulate kills clean
+.PHONY: demo test test-slow check lint types imports train evaluate bench simulate kills fuzz tls-scan clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -11,6 +11,7 @@ DATA ?= ../shared/data
 RECORD ?=
 SEEDS ?= 0:300
 ROUNDS ?= 25
+CASES ?= 20
 # As many as there are cores, two at least: much of a test is waiting for disk.
 TEST_PROCESSES ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 2 ] && echo $$n || echo 2)
 REPORT ?= demo-report.html
@@ -72,6 +73,7 @@ bench: $(VENV)/.bench evaluate  ## the figures that can be measured so far
 	$(BIN)/einthoven-bench signal --data "$(DATA)"
 	$(BIN)/einthoven-bench model --data "$(DATA)"
 	$(BIN)/einthoven-bench sync --data "$(DATA)"
+	$(BIN)/einthoven-bench server
 
 simulate: $(VENV)/.test  ## histories of devices, server and network on virtual time that must converge; SEEDS=0:100000 is the long run
 	$(BIN)/python -m einthoven_bench.simulation --seeds $(SEEDS) --jobs $(TEST_PROCESSES)
@@ -79,7 +81,18 @@ simulate: $(VENV)/.test  ## histories of devices, server and network on virtual 
 kills: $(VENV)/.test  ## device, server and PostgreSQL killed with -9 in the midst of work, for real; ROUNDS=500 is the long run
 	$(BIN)/python -m einthoven_bench.kills --rounds $(ROUNDS)
 
+fuzz: $(VENV)/.test  ## Schemathesis over the server's own OpenAPI; CASES=1000 is the long run
+	$(BIN)/python -m einthoven_bench.fuzzing --examples $(CASES)
+
+# sslyze is a tool, not a part: it has an environment of its own, and nothing imports it.
+$(VENV)-tls/bin/sslyze:
+	$(PYTHON) -m venv $(VENV)-tls
+	$(VENV)-tls/bin/pip install --quiet --disable-pip-version-check 'sslyze>=6,<7'
+
+tls-scan: $(VENV)/.test $(VENV)-tls/bin/sslyze  ## what a scanner finds in the server's TLS
+	$(BIN)/python -m einthoven_bench.tls_scan --sslyze $(VENV)-tls/bin/sslyze
+
 clean:  ## all that these commands made, and nothing else
-	rm -rf $(VENV) build dist .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov demo-report.html
+	rm -rf $(VENV) $(VENV)-tls build dist .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov demo-report.html
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	find . -maxdepth 2 -name '*.egg-info' -type d -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""The `einthoven-bench` command: signal, model, store, sync.
+"""The `einthoven-bench` command: signal, model, store, sync, server.
 
 It deliberately measures nothing itself. With ``--json`` standard output holds one JSON document and nothing else; what
 is going on is said on standard error.
@@ -26,6 +26,8 @@ from einthoven_bench.errors import BenchError
 from einthoven_bench.figures import Document, read_values
 from einthoven_bench.model_run import ModelOptions, ModelRun
 from einthoven_bench.render import change_table, print_document
+from einthoven_bench.server_run import QUICK as QUICK_SERVER
+from einthoven_bench.server_run import ServerOptions, ServerRun
 from einthoven_bench.signal_run import Options, SignalRun
 from einthoven_bench.store_run import StoreOptions, StoreRun
 from einthoven_bench.sync_run import QUICK, SyncOptions, SyncRun
@@ -141,6 +143,27 @@ def sync(
     before = read_values(compare) if compare else None
     options = replace(QUICK if quick else SyncOptions(), folder=folder)
     _show(SyncRun(data, options, _progress).measure(), before, as_json)
+
+
+@app.command()
+def server(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A minute's run over little, to see that it works.")] = False,
+    compare: Annotated[
+        Path | None, typer.Option("--compare", help="What --json printed earlier, to print the changes.")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--folder", help="Where servers' data lies while they run; else temporary.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Taken, and not used: signal is constructed here.")
+    ] = None,
+) -> None:
+    """Permissions, existence oracle, tokens, FHIR reads, audit and throughput of a real server."""
+    del data
+    before = read_values(compare) if compare else None
+    options = replace(QUICK_SERVER if quick else ServerOptions(), folder=folder)
+    _show(ServerRun(options, _progress).measure(), before, as_json)
 
 
 def _show(document: Document, before: dict[str, float] | None, as_json: bool) -> None:

@@ -13,7 +13,7 @@ import asyncio
 import json
 import ssl
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -31,7 +31,7 @@ from einthoven.store_rules import SYNC_KEY_SETTING
 from einthoven.tls import pinned_context
 from einthoven_bench.counting_proxy import CountingProxy
 from einthoven_bench.errors import MeasurementFailed
-from einthoven_demo.server_process import ServerProcess
+from einthoven_demo.server_process import Child, ServerProcess, spawned
 
 CALL_TIMEOUT_S: Final = 60.0
 
@@ -65,11 +65,35 @@ class Site:
 
     def clinician(self, patient_ids: Iterable[str]) -> Account:
         """Make a clinician in these patients' care teams, with a key of their own."""
+        return self.principal("clinician", patient_ids)
+
+    def principal(self, role: str, treats: Iterable[str] = (), patient_id: str | None = None) -> Account:
+        """Make a principal with a key of its own.
+
+        Args:
+            role: As the server names it.
+            treats: Patients whose care team it joins.
+            patient_id: Whom it is, where the role is a patient's.
+        """
         account = Account()
-        made = self._call("POST", "/v1/principals", {"role": "clinician", "jwks": account.public_jwks()})
-        for patient_id in patient_ids:
-            self._call("PUT", f"/v1/patients/{patient_id}/care-team/{made['principal_id']}", {})
+        asked: dict[str, object] = {"role": role, "jwks": account.public_jwks()}
+        made = self._call("POST", "/v1/principals", asked | ({"patient_id": patient_id} if patient_id else {}))
+        for one in treats:
+            self._call("PUT", f"/v1/patients/{one}/care-team/{made['principal_id']}", {})
         return account.named(made["principal_id"])
+
+    @property
+    def admin(self) -> Account:
+        """The first administrator."""
+        return self._process.admin
+
+    def ask(self, method: str, path: str, body: object, account: Account) -> dict[str, Any]:
+        """Ask as somebody.
+
+        Raises:
+            MeasurementFailed: The server refuses.
+        """
+        return asyncio.run(self._called(method, path, body, Authorization(self.url, account)))
 
     def code(self, patient_id: str) -> str:
         """Make an enrolment code."""
@@ -88,15 +112,15 @@ class Site:
         return moved
 
     def _call(self, method: str, path: str, body: object) -> dict[str, Any]:
-        return asyncio.run(self._called(method, path, body))
+        return asyncio.run(self._called(method, path, body, self._authorization))
 
-    async def _called(self, method: str, path: str, body: object) -> dict[str, Any]:
+    async def _called(self, method: str, path: str, body: object, shows: Authorization) -> dict[str, Any]:
         timeout = aiohttp.ClientTimeout(total=CALL_TIMEOUT_S)
         connector = aiohttp.TCPConnector(ssl=self.tls)
         async with (
             aiohttp.ClientSession(connector=connector, timeout=timeout) as client,
             client.request(
-                method, self.url + path, json=body, headers=await self._authorization.headers(client, method, path)
+                method, self.url + path, json=body, headers=await shows.headers(client, method, path)
             ) as answer,
         ):
             text = await answer.text()
@@ -107,13 +131,17 @@ class Site:
 
 
 @contextmanager
-def running_site(folder: Path | None = None) -> Iterator[Site]:
+def running_site(folder: Path | None = None, spawn: Callable[[Sequence[str], Path], Child] = spawned) -> Iterator[Site]:
     """A server of its own, on an empty database.
 
     Args:
         folder: Below which its data lies while it runs; the system's temporary folder, if ``None``.
+        spawn: Starts it.
     """
-    with tempfile.TemporaryDirectory(dir=folder) as made, ServerProcess(Path(made) / "server" / "data") as process:
+    with (
+        tempfile.TemporaryDirectory(dir=folder) as made,
+        ServerProcess(Path(made) / "server" / "data", spawn) as process,
+    ):
         process.start()
         with CountingProxy(urlsplit(process.url).port or 443) as proxy:
             yield Site(process, proxy)

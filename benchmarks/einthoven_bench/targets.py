@@ -64,6 +64,13 @@ TARGETS: Final[dict[str, Target]] = {
     "sync.noop_body_bytes": Target(150, "lower"),
     "sync.repair_100_of_100k_bytes": Target(3_072, "lower"),
     "sync.restore_500_bytes": Target(12_288, "lower"),
+    "server.fhir_read_p99_ms": Target(25, "lower"),
+    "server.audit_cpu_share": Target(0.05, "lower"),
+    "server.audit_verify_1m_s": Target(30, "lower"),
+    "server.throughput_ratio_with_trust": Target(0.70, "higher"),
+    "server.permission_deviations": Target(0, "lower"),
+    "server.oracle_auc": Target(0.55, "lower"),
+    "server.oracle_differing_answers": Target(0, "lower"),
 }
 
 

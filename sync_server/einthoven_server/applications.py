@@ -25,6 +25,7 @@ from einthoven_server.identity.login_application import make_application as make
 from einthoven_server.identity.token_application import make_application as make_tokens
 from einthoven_server.identity.token_application import make_well_known
 from einthoven_server.memory_in_flight import Budget, lends
+from einthoven_server.openapi.addresses import add_openapi
 from einthoven_server.records.application import make_application as make_records
 from einthoven_server.records.audit_addresses import make_application as make_audit
 from einthoven_server.records.checkpoint_publisher import CheckpointPublisher
@@ -77,6 +78,7 @@ def make_application(
     mount(root, "/v1", _signals(parts, receiver))
     mount(root, "/v1", _replaying(parts, receiver, replay_permille))
     root.add_subapp("/fhir/R4", _fhir(parts, public_url, receiver))
+    add_openapi(root, parts.guard, public_url)
     return root
 
 

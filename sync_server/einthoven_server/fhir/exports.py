@@ -39,7 +39,7 @@ from einthoven_server.identity.guard import Guard
 from einthoven_server.identity.permissions import Resource
 from einthoven_server.records.resource_ids import Kind
 from einthoven_server.records.store import RecordStore
-from einthoven_server.requests import SECURITY_HEADERS, json_response
+from einthoven_server.requests import SECURITY_HEADERS, json_response, path_id
 
 NDJSON_TYPE: Final = "application/fhir+ndjson"
 KINDS: Final = ("Patient", "Device", "Observation", "DiagnosticReport", "RiskAssessment", "Provenance")
@@ -246,7 +246,9 @@ class ExportAddresses:
         return response
 
     async def _find(self, request: web.Request, principal: Principal) -> Export:
-        return await self._exports.find(request.match_info["export_id"], principal.principal_id, self._clock.now_ms())
+        return await self._exports.find(
+            path_id(request, "export_id", "export"), principal.principal_id, self._clock.now_ms()
+        )
 
     async def _lines(self, kind: str, patients: Sequence[str], access: Access) -> AsyncIterator[bytes]:
         for begin in range(0, len(patients), limits.FHIR_PAGE_ROWS):

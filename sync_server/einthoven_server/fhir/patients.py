@@ -82,6 +82,8 @@ class _Given(Demographics, forbid_unknown_fields=True, tag_field="resourceType",
     meta: _Meta | None = None
 
 
+PATIENT_BODY: Final = _Given
+"""What a body is held to, for the server's description of itself."""
 NOBODY_KNOWN: Final = Demographics()
 
 

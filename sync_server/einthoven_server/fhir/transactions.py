@@ -44,6 +44,10 @@ class _Bundle(msgspec.Struct, forbid_unknown_fields=True, tag_field="resourceTyp
     id: _Text | None = None
 
 
+TRANSACTION_BODY: Final = _Bundle
+"""What a body is held to, for the server's description of itself."""
+
+
 class Entry(NamedTuple):
     """A patient to be made or changed.
 
