@@ -95,15 +95,21 @@ async def test_14_another_patients_id_and_an_unknown_one_get_equal_answers(site:
             assert there.status in (403, 404) or b'"entry"' not in there.body, theirs
 
 
-async def test_14_nor_do_they_take_different_times(site: Site) -> None:
+@pytest.mark.parametrize("address", ["results", "fhir"])
+async def test_14_nor_do_they_take_different_times(site: Site, address: str) -> None:
     device = await with_results(site)
     _, stranger = await outsider(site)
     times: dict[bool, list[float]] = {True: [], False: []}
-    unknown = f"/v1/patients/{uuid.uuid4()}/results"
+    theirs, unknown = of(device, "results"), f"/v1/patients/{uuid.uuid4()}/results"
+    if address == "fhir":
+        theirs, unknown = (
+            f"/fhir/R4/RiskAssessment/{resource_id(site.tenant, ResultId(device.alias, 1, counter), Kind.RISK)}"
+            for counter in (1, 999)
+        )
     random = np.random.default_rng(7)
     gc.collect()
     for is_there in random.permutation([True, False] * 300):
-        path = of(device, "results") if is_there else unknown
+        path = theirs if is_there else unknown
         began = time.perf_counter()
         assert (await site.send("GET", path, token=stranger)).status == 404
         times[bool(is_there)].append(time.perf_counter() - began)
