@@ -27,8 +27,10 @@ from einthoven_server.identity.application import make_application as make_ident
 from einthoven_server.identity.break_glass import BreakGlass
 from einthoven_server.identity.care_teams import CareTeams
 from einthoven_server.identity.client_store import ClientStore
+from einthoven_server.identity.consent_store import ConsentStore
 from einthoven_server.identity.guard import Guard
 from einthoven_server.identity.presented_tokens import PresentedTokens
+from einthoven_server.identity.privacy_state import PrivacyState
 from einthoven_server.identity.relations import Relations
 from einthoven_server.identity.signing_keys import SigningKeys
 from einthoven_server.identity.store import IdentityStore
@@ -39,11 +41,13 @@ from einthoven_server.key_service import KeyService
 from einthoven_server.key_services.probe import KeyServiceProbe
 from einthoven_server.memory_in_flight import Budget, lends
 from einthoven_server.patient_keys import PatientKeys
+from einthoven_server.privacy.addresses import make_application as make_privacy
 from einthoven_server.records.application import make_application as make_records
 from einthoven_server.records.audit_addresses import make_application as make_audit
 from einthoven_server.records.change_store import ChangeStore
 from einthoven_server.records.change_store_postgres import PostgresChangeStore
 from einthoven_server.records.checkpoint_publisher import CheckpointPublisher
+from einthoven_server.records.consent_publisher import ConsentPublisher
 from einthoven_server.records.housekeeping import Housekeeping
 from einthoven_server.records.result_months import ResultMonths
 from einthoven_server.records.store import RecordStore
@@ -90,6 +94,8 @@ class Parts:
         signals: Lists of stored signals.
         key_service: Whether it works.
         fhir: What the FHIR side works on.
+        consents: What patients agreed to.
+        privacy: Restrictions, and the tenant's policy.
     """
 
     database: Database
@@ -115,6 +121,8 @@ class Parts:
     signals: SignalCatalog
     key_service: KeyServiceProbe
     fhir: FhirParts
+    consents: ConsentStore
+    privacy: PrivacyState
 
 
 def make_parts(
@@ -146,7 +154,8 @@ def make_parts(
     identities = IdentityStore(database, scope, keys, audit)
     clients, signing_keys = ClientStore(database, scope, audit), SigningKeys(database, scope, key_service, clock)
     uploads = UploadStore(database, scope)
-    relations = Relations(database, scope)
+    consents = ConsentStore(database, scope, keys, audit)
+    relations = Relations(database, scope, consents)
     changes, waiting = PostgresChangeStore(database, scope, audit), WakeRegistry()
     return Parts(
         database=database,
@@ -177,7 +186,17 @@ def make_parts(
         uploads=uploads,
         signals=SignalCatalog(database, scope, audit, uploads),
         key_service=KeyServiceProbe(key_service),
-        fhir=make_fhir_parts(database, scope, key_service=key_service, keys=keys, identities=identities, audit=audit),
+        fhir=make_fhir_parts(
+            database,
+            scope,
+            key_service=key_service,
+            keys=keys,
+            identities=identities,
+            audit=audit,
+            consents=consents,
+        ),
+        consents=consents,
+        privacy=PrivacyState(database, scope, audit),
     )
 
 
@@ -225,6 +244,15 @@ def make_application(
         care_teams=parts.care_teams,
         break_glass=parts.break_glass,
     )
+    publisher = ConsentPublisher(
+        parts.consents,
+        parts.privacy,
+        parts.words,
+        parts.keys,
+        parts.writer,
+        certificates.signer,
+        parts.identities.tenant,
+    )
     results = make_records(
         store=parts.records,
         words=parts.words,
@@ -241,6 +269,7 @@ def make_application(
             checkpoints=CheckpointPublisher(
                 parts.checkpoints, parts.words, parts.writer, certificates.signer, parts.identities.tenant
             ),
+            consents=publisher,
         ),
         guard=parts.guard,
         clock=parts.clock,
@@ -261,6 +290,11 @@ def make_application(
         root,
         "/v1",
         make_audit(log=parts.audit, keeper=parts.checkpoints, guard=parts.guard, clock=parts.clock),
+    )
+    mount(
+        root,
+        "/v1",
+        make_privacy(state=parts.privacy, publisher=publisher, guard=parts.guard, clock=parts.clock),
     )
     devices = make_sync(
         service=SyncService(parts.changes, parts.writer, parts.clock),
@@ -288,6 +322,7 @@ def make_application(
             clock=parts.clock,
             public_url=public_url,
             base_url=f"{public_url}/fhir/R4",
+            publisher=publisher,
             waveforms=StoredWaveforms(parts.signals, receiver),
         ),
     )

@@ -277,3 +277,15 @@ EXPORTS_OF_ONE_MAX: Final = 4
 EXPORT_LIFETIME_MS: Final = 24 * 3600 * 1000
 EXPORT_READ_ROWS: Final = 1_000
 """Results of a patient that are opened at a time."""
+
+# ---- privacy ------------------------------------------------------------------------------------------------------
+CONSENTS_OF_ONE_MAX: Final = 256
+"""Consents of one patient, also those that were withdrawn: they are kept as proof."""
+CONSENTS_CACHED_MAX: Final = 10_000
+"""Patients whose opened consents a process keeps."""
+CONSENT_PROVISIONS_MAX: Final = 32
+"""Exceptions of one consent."""
+CONSENT_NAMED_MAX: Final = 16
+"""Actors, purposes, categories of one exception."""
+CONSENTS_PUBLISHED_MAX: Final = 100
+"""Patients whose devices are told in one round of housekeeping."""

@@ -1,7 +1,7 @@
 """The addresses of ``fhir``: FHIR R4 under /fhir/R4 (docs/fhir.md).
 
-It deliberately takes no parameter it does not know: one that is ignored looks like one that was obeyed. Consent and
-AuditEvent join with the parts that keep them: a line in ``PARAMETERS`` and a pair of handlers each.
+It deliberately takes no parameter it does not know: one that is ignored looks like one that was obeyed. AuditEvent
+joins with a line in ``PARAMETERS`` and a pair of handlers.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from einthoven_server.fhir import answers
 from einthoven_server.fhir.answers import FHIR_TYPE
 from einthoven_server.fhir.blind_index import BlindIndexKey
 from einthoven_server.fhir.capability import capability_statement, smart_configuration
+from einthoven_server.fhir.consent_addresses import ConsentAddresses
 from einthoven_server.fhir.device_addresses import DeviceAddresses
 from einthoven_server.fhir.devices import DeviceStore
 from einthoven_server.fhir.exports import ExportAddresses, ExportStore
@@ -30,11 +31,13 @@ from einthoven_server.fhir.result_addresses import ResultAddresses
 from einthoven_server.fhir.result_index import ResultIndex
 from einthoven_server.fhir.scopes import CREATE, READ, SEARCH, UPDATE, require
 from einthoven_server.identity.callers import Principal
+from einthoven_server.identity.consent_store import ConsentStore
 from einthoven_server.identity.guard import Guard, PrincipalHandler
 from einthoven_server.identity.permissions import Operation
 from einthoven_server.identity.store import IdentityStore
 from einthoven_server.key_service import KeyService
 from einthoven_server.patient_keys import PatientKeys
+from einthoven_server.records.consent_publisher import ConsentPublisher
 from einthoven_server.records.resource_ids import Kind
 from einthoven_server.records.store import RecordStore
 from einthoven_server.records.waveforms import NoWaveforms, Waveforms
@@ -58,6 +61,7 @@ class FhirParts:
         patients: Demographics.
         devices: Devices.
         exports: Bulk exports.
+        consents: What patients agreed to.
     """
 
     tenant: str
@@ -65,6 +69,7 @@ class FhirParts:
     patients: PatientStore
     devices: DeviceStore
     exports: ExportStore
+    consents: ConsentStore
 
 
 def make_parts(
@@ -75,6 +80,7 @@ def make_parts(
     keys: PatientKeys,
     identities: IdentityStore,
     audit: AuditLog,
+    consents: ConsentStore,
 ) -> FhirParts:
     """Make what ``fhir`` works on.
 
@@ -85,6 +91,7 @@ def make_parts(
         keys: Patients' data keys.
         identities: Makes patients.
         audit: The tenant's log.
+        consents: What patients agreed to.
     """
     index_key = BlindIndexKey(database, key_service, scope)
     return FhirParts(
@@ -93,6 +100,7 @@ def make_parts(
         patients=PatientStore(database, scope, keys, identities, audit, index_key),
         devices=DeviceStore(database, scope),
         exports=ExportStore(database, scope),
+        consents=consents,
     )
 
 
@@ -119,6 +127,7 @@ def make_application(
     clock: Clock,
     public_url: str,
     base_url: str,
+    publisher: ConsentPublisher,
     waveforms: Waveforms | None = None,
 ) -> web.Application:
     """The application, to be mounted at /fhir/R4.
@@ -130,6 +139,7 @@ def make_application(
         clock: Wall time.
         public_url: The address of the server, where tokens are given.
         base_url: The address of the FHIR service, for links.
+        publisher: Tells devices what patients agreed to.
         waveforms: ECGs; none where ``None``.
     """
 
@@ -163,6 +173,7 @@ def make_application(
         guard=guard,
         clock=clock,
     )
+    agreed = ConsentAddresses(base_url=base_url, consents=parts.consents, publisher=publisher, clock=clock)
     app = web.Application(middlewares=[answers_errors(render_outcome)])
     guarded, status = guard.principal, "/$export-status/{export_id}"
     app.add_routes(
@@ -181,11 +192,14 @@ def make_application(
                 "/Patient/{id}",
                 guarded(Operation.CHANGE_PATIENT, _scoped("Patient", UPDATE, people.change), about=PATIENT_BY_ID),
             ),
+            web.post("/Consent", guarded(Operation.CREATE_CONSENT, agreed.create, about=agreed.named)),
+            web.put("/Consent/{id}", guarded(Operation.WITHDRAW_CONSENT, agreed.withdraw, about=agreed.owner)),
         ]
     )
-    of_results, of_patients = (
+    of_results, of_patients, of_consents = (
         (Operation.READ_RESOURCE, Operation.SEARCH_RESOURCES),
         (Operation.READ_PATIENT, Operation.SEARCH_PATIENTS),
+        (Operation.READ_CONSENT, Operation.SEARCH_CONSENTS),
     )
     handlers = {
         kind: (of_results, results.reads(*kinds), results.searches(kind), results.owner(*kinds))
@@ -193,6 +207,7 @@ def make_application(
     }
     handlers["Device"] = (of_results, devices.read, devices.search, devices.owner)
     handlers["Patient"] = (of_patients, people.read, people.search, PATIENT_BY_ID)
+    handlers["Consent"] = (of_consents, agreed.read, agreed.search, agreed.owner)
     for kind, ((may_read, may_search), read, search, owner) in handlers.items():
         searched = guarded(may_search, _scoped(kind, SEARCH, search))
         app.add_routes(

@@ -33,6 +33,9 @@ class Resource(StrEnum):
     FHIR_PROVENANCE = "Provenance"
     DEVICE = "Device"
     PATIENT = "Patient"
+    CONSENT = "Consent"
+    RESTRICTION = "restriction"
+    PRIVACY_POLICY = "privacy_policy"
 
 
 _PROVENANCE: Final = frozenset({"logits", "model_digest", "front_end_version", "n_steps"})
@@ -87,6 +90,11 @@ _HOW: Final = frozenset({"activity", "entity"})
 """Of a FHIR Provenance, the same as ``_PROVENANCE`` of a result."""
 _DEVICE: Final = frozenset({"resourceType", "id", "identifier", "status", "type", "patient"})
 _PATIENT: Final = frozenset({"resourceType", "id", "meta", "identifier", "name", "telecom", "gender", "birthDate"})
+_CONSENT: Final = frozenset(
+    {"resourceType", "id", "meta", "status", "scope", "category", "patient", "dateTime", "policyRule", "provision"}
+)
+_RESTRICTION: Final = frozenset({"restricted", "since_ms", "ground", "purposes"})
+_POLICY: Final = frozenset({"version", "updated_at_ms", "permitted_without_consent", "emergency_overrides_consent"})
 
 FIELDS_SEEN: Final[Mapping[Role, Mapping[Resource, frozenset[str]]]] = MappingProxyType(
     {
@@ -96,6 +104,9 @@ FIELDS_SEEN: Final[Mapping[Role, Mapping[Resource, frozenset[str]]]] = MappingPr
             # Reviewing an emergency access takes its reason in words.
             Resource.BREAK_GLASS: _BREAK_GLASS,
             Resource.PATIENT: _PATIENT,
+            Resource.CONSENT: _CONSENT,
+            Resource.RESTRICTION: _RESTRICTION,
+            Resource.PRIVACY_POLICY: _POLICY,
         },
         Role.CLINICIAN: {
             Resource.RESULT: _RESULT,
@@ -111,6 +122,8 @@ FIELDS_SEEN: Final[Mapping[Role, Mapping[Resource, frozenset[str]]]] = MappingPr
             Resource.FHIR_PROVENANCE: _FHIR_PROVENANCE | _HOW,
             Resource.DEVICE: _DEVICE,
             Resource.PATIENT: _PATIENT,
+            Resource.CONSENT: _CONSENT,
+            Resource.RESTRICTION: _RESTRICTION,
         },
         Role.PATIENT: {
             Resource.RESULT: _RESULT - _PROVENANCE - {"superseded"},
@@ -125,6 +138,8 @@ FIELDS_SEEN: Final[Mapping[Role, Mapping[Resource, frozenset[str]]]] = MappingPr
             Resource.FHIR_PROVENANCE: _FHIR_PROVENANCE,
             Resource.DEVICE: _DEVICE,
             Resource.PATIENT: _PATIENT,
+            Resource.CONSENT: _CONSENT,
+            Resource.RESTRICTION: _RESTRICTION,
         },
         Role.DEVICE: {
             Resource.RISK_ASSESSMENT: _RISK,
@@ -141,6 +156,7 @@ FIELDS_SEEN: Final[Mapping[Role, Mapping[Resource, frozenset[str]]]] = MappingPr
             Resource.FHIR_PROVENANCE: _FHIR_PROVENANCE | _HOW,
             Resource.DEVICE: _DEVICE,
             Resource.PATIENT: _PATIENT,
+            Resource.CONSENT: _CONSENT,
         },
     }
 )

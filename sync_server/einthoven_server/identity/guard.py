@@ -37,6 +37,7 @@ from einthoven_server.errors import Forbidden, Malformed, RequestRefused, TooLar
 from einthoven_server.identity import signatures
 from einthoven_server.identity.access import BREAK_GLASS_PURPOSE, Access, Locator, grant
 from einthoven_server.identity.callers import Device, Principal
+from einthoven_server.identity.consent import categories_of
 from einthoven_server.identity.permissions import Concern, Operation, Relation, Role, concern_of, decide, may_ever
 from einthoven_server.identity.presented_tokens import PresentedTokens, no_token
 from einthoven_server.identity.rates import BODY_BYTES, REQUESTS, Cost, Rates
@@ -175,7 +176,7 @@ class Guard:
         relation, patient_id = Relation.TENANT, ""
         if about is not None:
             named = await about.find(request)
-            found = await self._relations.of(principal, named, self._clock.now_ms())
+            found = await self._relations.of(principal, named, self._clock.now_ms(), categories_of(operation))
             if named is None or found is None:
                 raise about.refused()
             relation, trail.patient, patient_id = found, named, named

@@ -22,6 +22,7 @@ from einthoven_server.identity.signing_keys import SigningKeys
 from einthoven_server.identity.store import IdentityStore
 from einthoven_server.records.change_store import ChangeStore
 from einthoven_server.records.checkpoint_publisher import CheckpointPublisher
+from einthoven_server.records.consent_publisher import ConsentPublisher
 from einthoven_server.records.result_months import ResultMonths
 
 _log = logging.getLogger("einthoven_server")
@@ -38,6 +39,7 @@ class Housekeeping:
         months: Where results may lie apart by month.
         signing_keys: Of access tokens; replaced when their time is over.
         checkpoints: Publishes checkpoints of the audit log.
+        consents: Tells devices what they were not told yet.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Housekeeping:
         months: ResultMonths | None = None,
         signing_keys: SigningKeys | None = None,
         checkpoints: CheckpointPublisher | None = None,
+        consents: ConsentPublisher | None = None,
     ) -> None:
         self._signing_keys = signing_keys
         self._store = store
@@ -58,6 +61,7 @@ class Housekeeping:
         self._interval_s = interval_s
         self._months = months
         self._checkpoints = checkpoints
+        self._consents = consents
 
     async def round(self) -> int:
         """Do one piece; return how many tombstones went.
@@ -73,6 +77,8 @@ class Housekeeping:
             await self._months.keep(now_ms)
         if self._checkpoints is not None:
             await self._checkpoints.round(now_ms)
+        if self._consents is not None:
+            await self._consents.round(now_ms)
         return await self._store.collect_tombstones(now_ms)
 
     @asynccontextmanager
