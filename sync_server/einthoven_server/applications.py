@@ -26,9 +26,11 @@ from einthoven_server.identity.token_application import make_application as make
 from einthoven_server.identity.token_application import make_well_known
 from einthoven_server.memory_in_flight import Budget, lends
 from einthoven_server.openapi.addresses import add_openapi
+from einthoven_server.privacy.addresses import make_application as make_privacy
 from einthoven_server.records.application import make_application as make_records
 from einthoven_server.records.audit_addresses import make_application as make_audit
 from einthoven_server.records.checkpoint_publisher import CheckpointPublisher
+from einthoven_server.records.consent_publisher import ConsentPublisher
 from einthoven_server.records.housekeeping import Housekeeping
 from einthoven_server.replaying.application import make_application as make_replaying
 from einthoven_server.replaying.service import ReplayService
@@ -71,13 +73,15 @@ def make_application(
     mount(root, "/v1", _identity(parts, certificates, public_url))
     mount(root, "/v1", _tokens(parts, public_url))
     mount(root, "/v1", _people(parts, public_url))
-    mount(root, "/v1", _records(parts, certificates))
+    publisher = _publisher(parts, certificates)
+    mount(root, "/v1", _records(parts, certificates, publisher))
     mount(root, "/v1", make_audit(log=parts.audit, keeper=parts.checkpoints, guard=parts.guard, clock=parts.clock))
+    mount(root, "/v1", make_privacy(state=parts.privacy, publisher=publisher, guard=parts.guard, clock=parts.clock))
     mount(root, "/v1", _sync(parts))
     mount(root, "/v1", _erasure(parts, signals))
     mount(root, "/v1", _signals(parts, receiver))
     mount(root, "/v1", _replaying(parts, receiver, replay_permille))
-    root.add_subapp("/fhir/R4", _fhir(parts, public_url, receiver))
+    root.add_subapp("/fhir/R4", _fhir(parts, public_url, receiver, publisher))
     add_openapi(root, parts.guard, public_url)
     return root
 
@@ -135,7 +139,19 @@ def _people(parts: Parts, public_url: str) -> web.Application:
     return people
 
 
-def _records(parts: Parts, certificates: Certificates) -> web.Application:
+def _publisher(parts: Parts, certificates: Certificates) -> ConsentPublisher:
+    return ConsentPublisher(
+        parts.consents,
+        parts.privacy,
+        parts.words,
+        parts.keys,
+        parts.writer,
+        certificates.signer,
+        parts.identities.tenant,
+    )
+
+
+def _records(parts: Parts, certificates: Certificates, publisher: ConsentPublisher) -> web.Application:
     return make_records(
         store=parts.records,
         words=parts.words,
@@ -151,6 +167,7 @@ def _records(parts: Parts, certificates: Certificates) -> web.Application:
             signing_keys=parts.signing_keys,
             keys=parts.keys,
             logins=parts.logins,
+            consents=publisher,
             checkpoints=CheckpointPublisher(
                 parts.checkpoints, parts.words, parts.writer, certificates.signer, parts.identities.tenant
             ),
@@ -195,7 +212,7 @@ def _replaying(parts: Parts, receiver: SignalReceiver, permille: int) -> web.App
     return make_replaying(store=parts.replays, service=service, guard=parts.guard)
 
 
-def _fhir(parts: Parts, public_url: str, receiver: SignalReceiver) -> web.Application:
+def _fhir(parts: Parts, public_url: str, receiver: SignalReceiver, publisher: ConsentPublisher) -> web.Application:
     return make_fhir(
         parts=parts.fhir,
         store=parts.records,
@@ -203,5 +220,6 @@ def _fhir(parts: Parts, public_url: str, receiver: SignalReceiver) -> web.Applic
         clock=parts.clock,
         public_url=public_url,
         base_url=f"{public_url}/fhir/R4",
+        publisher=publisher,
         waveforms=StoredWaveforms(parts.signals, receiver),
     )

@@ -21,11 +21,13 @@ from einthoven_server.identity.account_store import AccountStore
 from einthoven_server.identity.break_glass import BreakGlass
 from einthoven_server.identity.care_teams import CareTeams
 from einthoven_server.identity.client_store import ClientStore
+from einthoven_server.identity.consent_store import ConsentStore
 from einthoven_server.identity.guard import Guard
 from einthoven_server.identity.logins import Logins
 from einthoven_server.identity.passkey_logins import PasskeyLogins
 from einthoven_server.identity.passkey_store import PasskeyStore
 from einthoven_server.identity.presented_tokens import PresentedTokens
+from einthoven_server.identity.privacy_state import PrivacyState
 from einthoven_server.identity.relations import Relations
 from einthoven_server.identity.signing_keys import SigningKeys
 from einthoven_server.identity.store import IdentityStore
@@ -82,6 +84,8 @@ class Parts:
         accounts: Of people who log in.
         logins: How they do.
         passkeys: How they do by a passkey.
+        consents: What patients agreed to.
+        privacy: Restrictions, and the tenant's policy.
     """
 
     database: Database
@@ -114,6 +118,8 @@ class Parts:
     accounts: AccountStore
     logins: Logins
     passkeys: PasskeyLogins
+    consents: ConsentStore
+    privacy: PrivacyState
 
 
 def make_parts(
@@ -147,7 +153,8 @@ def make_parts(
     identities = IdentityStore(database, scope, keys, audit)
     clients, signing_keys = ClientStore(database, scope, audit), SigningKeys(database, scope, key_service, clock)
     uploads = UploadStore(database, scope)
-    relations = Relations(database, scope)
+    consents = ConsentStore(database, scope, keys, audit)
+    relations = Relations(database, scope, consents)
     account_keys = AccountKeys(database, key_service, scope)
     logins = Logins(database, scope, audit, account_keys)
     changes, waiting = PostgresChangeStore(database, scope, audit), WakeRegistry()
@@ -184,10 +191,19 @@ def make_parts(
         signals=SignalCatalog(database, scope, audit, uploads),
         key_service=KeyServiceProbe(key_service),
         fhir=make_fhir_parts(
-            database, vault, scope, key_service=key_service, keys=keys, identities=identities, audit=audit
+            database,
+            vault,
+            scope,
+            key_service=key_service,
+            keys=keys,
+            identities=identities,
+            audit=audit,
+            consents=consents,
         ),
         replays=ReplayStore(database, scope, audit),
         accounts=AccountStore(database, scope, account_keys, audit),
         logins=logins,
         passkeys=PasskeyLogins(logins, PasskeyStore(database, scope, account_keys), account_keys, public_url),
+        consents=consents,
+        privacy=PrivacyState(database, scope, audit),
     )

@@ -361,3 +361,15 @@ ACCOUNTS_PAGE_ROWS: Final = 200
 PASSKEY_CHALLENGE_MS: Final = 5 * 60 * 1000
 PASSKEY_ID_MAX_BYTES: Final = 1_023
 """WebAuthn, section 6.1: an id of a credential is no longer."""
+
+# ---- privacy ------------------------------------------------------------------------------------------------------
+CONSENTS_OF_ONE_MAX: Final = 256
+"""Consents of one patient, also those that were withdrawn: they are kept as proof."""
+CONSENTS_CACHED_MAX: Final = 10_000
+"""Patients whose opened consents a process keeps."""
+CONSENT_PROVISIONS_MAX: Final = 32
+"""Exceptions of one consent."""
+CONSENT_NAMED_MAX: Final = 16
+"""Actors, purposes, categories of one exception."""
+CONSENTS_PUBLISHED_MAX: Final = 100
+"""Patients whose devices are told in one round of housekeeping."""

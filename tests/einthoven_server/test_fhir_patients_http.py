@@ -380,6 +380,7 @@ async def test_what_the_server_can_do_is_said_to_anybody(site: Site) -> None:
     assert {resource["type"] for resource in statement["rest"][0]["resource"]} == {
         "Patient",
         "AuditEvent",
+        "Consent",
         "Device",
         "Observation",
         "DiagnosticReport",

@@ -26,6 +26,8 @@ from einthoven_server.applications import make_application
 from einthoven_server.assembly import Parts
 from einthoven_server.audit.chain import Event
 from einthoven_server.database import Connection
+from einthoven_server.fhir import consents
+from einthoven_server.identity.consent import Agreement, Consent
 from einthoven_server.identity.fields_seen import FIELDS_SEEN
 from einthoven_server.identity.permissions import (
     CARERS,
@@ -64,14 +66,26 @@ BODIES: Final[Mapping[Operation, Any]] = {
     Operation.PUT_DOCUMENT: 1,
     Operation.PUT_PATIENT_DOCUMENT: 1,
     Operation.BRING_PATIENT: {"resourceType": "Patient", "gender": "female"},
+    # Nothing is left over of it: it names all purposes, so that a later request is as if there were none.
+    Operation.RESTRICT: {"ground": "legal_claims", "purposes": ["TREAT", "HOPERAT", "BTG", "HSYSADMIN"]},
+    Operation.PUT_PRIVACY_POLICY: {"emergency_overrides_consent": True},
 }
 HEADERS: Final[Mapping[Operation, Mapping[str, str]]] = {
     Operation.EXPORT: {"Prefer": "respond-async"},
     Operation.TRANSACT: {"Prefer": "return=representation"},
 }
 FHIR_KINDS: Final = {kind.value: kind for kind in Kind if kind is not Kind.ECG}
-FHIR_RESOURCES: Final = frozenset({Resource(kind) for kind in (*FHIR_KINDS, "Device", "Patient", "AuditEvent")})
+FHIR_OTHERS: Final = ("Device", "Patient", "AuditEvent", "Consent")
+FHIR_RESOURCES: Final = frozenset({Resource(kind) for kind in (*FHIR_KINDS, *FHIR_OTHERS)})
 QUERIES: Final[Mapping[Operation, str]] = {Operation.READ_AUDIT_PROOF: "?entry=1&size=2"}
+FHIR_SEARCHES: Final = frozenset(
+    {
+        Operation.SEARCH_RESOURCES,
+        Operation.SEARCH_PATIENTS,
+        Operation.SEARCH_AUDIT_EVENTS,
+        Operation.SEARCH_CONSENTS,
+    }
+)
 OPEN: Final = frozenset(
     {
         Operation.ENROL,
@@ -105,6 +119,11 @@ WRITES: Final[Mapping[Operation, Resource]] = {
     Operation.PUT_PATIENT_DOCUMENT: Resource.DOCUMENT,
     Operation.ASSIGN_CARE: Resource.CARE_TEAM_MEMBER,
     Operation.BREAK_GLASS: Resource.BREAK_GLASS,
+    Operation.RESTRICT: Resource.RESTRICTION,
+    Operation.LIFT_RESTRICTION: Resource.RESTRICTION,
+    Operation.READ_RESTRICTION: Resource.RESTRICTION,
+    Operation.PUT_PRIVACY_POLICY: Resource.PRIVACY_POLICY,
+    Operation.READ_PRIVACY_POLICY: Resource.PRIVACY_POLICY,
 }
 """What an operation that writes answers with."""
 
@@ -190,6 +209,8 @@ class Record:
         if path.endswith("/erase") and caller.role is Role.ADMIN:  # who may, leaves nobody to ask about afterwards
             made = await self.site.send("POST", "/v1/patients", token=self.site.admin)
             filled["patient_id"] = made.json["patient_id"]
+        if fhir == "Consent":
+            filled["id"] = await self.consent()
         if "export_id" in path:
             filled["export_id"] = await self.export(caller.principal_id)
         if "note_id" in path:
@@ -202,13 +223,27 @@ class Record:
         row = await self.parts.writer.note(WriteNote(self.patient, key, author, now_ms, "x", EVENT, now_ms))
         return f"{row.device_alias}-{row.epoch}-{row.counter}"
 
+    async def consent(self) -> str:
+        """A consent that permits everything; those before it are forgotten, of which there may be only so many."""
+        await self.connection.execute("DELETE FROM consent WHERE patient_id = $1", self.patient)
+        now_ms = self.parts.clock.now_ms()
+        return (await self.parts.consents.create(self.patient, Agreement(True, "2026-11-23"), now_ms, EVENT)).consent_id
+
     async def export(self, principal_id: str) -> str:
         """An export that its caller began; those before it are forgotten."""
         await self.connection.execute("DELETE FROM fhir_export WHERE principal_id = $1", principal_id)
         now_ms = self.parts.clock.now_ms()
         return (await self.parts.fhir.exports.begin(principal_id, ("Patient",), "x", now_ms)).export_id
 
-    def body(self, operation: Operation) -> Any:
+    def agreed(self, consent_id: str | None = None) -> Any:
+        """A Consent that permits everything: a new one, or one that is withdrawn."""
+        held = Consent(consent_id or "", self.patient, 1, consent_id is None, 0, Agreement(True, "2026-11-23"))
+        document = consents.shown(held)
+        if consent_id is None:
+            del document["id"], document["meta"]
+        return document
+
+    def body(self, operation: Operation, consent_id: str = "") -> Any:
         """What an operation is sent."""
         patient = {
             "resourceType": "Patient",
@@ -223,6 +258,8 @@ class Record:
             return {"role": "clinician", "name": str(uuid.uuid4())}
         if operation is Operation.CHANGE_PATIENT:
             return patient
+        if operation in (Operation.CREATE_CONSENT, Operation.WITHDRAW_CONSENT):
+            return self.agreed(consent_id if operation is Operation.WITHDRAW_CONSENT else None)
         if operation is Operation.TRANSACT:
             request = {"method": "PUT", "url": f"Patient/{self.patient}"}
             entry = {"resource": patient, "request": request}
@@ -234,8 +271,9 @@ class Record:
         if operation is Operation.REMOVE_CARE:
             await self.join(self.spare_member)
         filled = await self.places(path, caller)
-        more: dict[str, Any] = {"json": self.body(operation), "headers": HEADERS.get(operation)}
-        if operation in (Operation.SEARCH_RESOURCES, Operation.SEARCH_PATIENTS, Operation.SEARCH_AUDIT_EVENTS):
+        body = self.body(operation, filled.rpartition("/")[2])
+        more: dict[str, Any] = {"json": body, "headers": HEADERS.get(operation)}
+        if operation in FHIR_SEARCHES:
             name = "_id" if operation is Operation.SEARCH_PATIENTS else "patient"
             if method == "POST":
                 more = {"data": {name: self.patient}}
@@ -277,6 +315,7 @@ async def record(site: Site, parts: Parts, connection: Connection) -> Record:
     for path in ("/v1/documents/settings/ours", f"/v1/patients/{patient}/documents/settings/theirs"):
         assert (await site.send("PUT", path, token=site.admin, json=1)).status == 200
     await record.break_glass(member)
+    await record.consent()
     return record
 
 

@@ -73,6 +73,15 @@ EXPECTED = {
     "fhir.transaction": {Role.ADMIN: "t", Role.SERVICE: "c"},
     "fhir.export": {Role.SERVICE: "t"},
     "fhir.export.file": {Role.SERVICE: "c"},
+    "fhir.consent.create": {Role.ADMIN: "t", Role.CLINICIAN: "c", Role.PATIENT: "s"},
+    "fhir.consent.read": {Role.ADMIN: "t", Role.CLINICIAN: "cb", Role.PATIENT: "s", Role.SERVICE: "c"},
+    "fhir.consent.search": {Role.ADMIN: "t", Role.CLINICIAN: "cb", Role.PATIENT: "s", Role.SERVICE: "c"},
+    "fhir.consent.update": {Role.ADMIN: "t", Role.PATIENT: "s"},
+    "restriction.put": {Role.ADMIN: "t"},
+    "restriction.remove": {Role.ADMIN: "t"},
+    "restriction.read": {Role.ADMIN: "t", Role.CLINICIAN: "cb", Role.PATIENT: "s"},
+    "privacy_policy.put": {Role.ADMIN: "t"},
+    "privacy_policy.read": {Role.ADMIN: "t"},
 }
 LETTERS = {
     Relation.SELF: "s",

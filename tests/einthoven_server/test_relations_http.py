@@ -260,14 +260,14 @@ async def test_all_patients_of_a_caller_and_how_close_they_are(site: Site, datab
     for patient in (rescued, both):
         await site.send("POST", f"/v1/patients/{patient}/break-glass", token=token, json=WORDS)
     expected = {treated: Relation.CARE_TEAM, rescued: Relation.BREAK_GLASS, both: Relation.CARE_TEAM}
-    assert await relations.patients_of(clinician, now_ms) == expected
+    assert await relations.patients_of(clinician, now_ms, ()) == expected
     later_ms = now_ms + 2 * HOUR_MS
-    assert set(await relations.patients_of(clinician, later_ms)) == {treated, both}
-    assert await relations.patients_of(Principal(principal_id, Role.ADMIN), now_ms) == {}
+    assert set(await relations.patients_of(clinician, later_ms, ())) == {treated, both}
+    assert await relations.patients_of(Principal(principal_id, Role.ADMIN), now_ms, ()) == {}
     own = Principal(principal_id, Role.PATIENT, treated)
-    assert await relations.patients_of(own, now_ms) == {treated: Relation.SELF}
-    assert await relations.of(own, rescued, now_ms) is Relation.TENANT
-    assert await relations.of(clinician, None, now_ms) is None
+    assert await relations.patients_of(own, now_ms, ()) == {treated: Relation.SELF}
+    assert await relations.of(own, rescued, now_ms, ()) is Relation.TENANT
+    assert await relations.of(clinician, None, now_ms, ()) is None
 
 
 async def answered(request: web.Request, principal: Principal, trail: Trail) -> web.Response:

@@ -31,7 +31,9 @@ from einthoven_server.errors import (
     KeyUnavailable,
     NotFound,
 )
+from einthoven_server.fhir.consents import shown
 from einthoven_server.identity.break_glass import BreakGlass
+from einthoven_server.identity.consent import Agreement, Consent
 from einthoven_server.key_service_file import FileKeyService, file_version
 from einthoven_server.key_services.probe import KeyServiceProbe
 from einthoven_server.patient_keys import PatientKeys, hold_version
@@ -121,6 +123,10 @@ async def filled(site: Site) -> tuple[Device, Account]:
         await site.send("POST", f"{base}/notes", token=clinician, json={"text": "a diary"}),
         await site.send("PUT", f"{base}/documents/consents/research", token=site.admin, json={"research": True}),
     ]
+    agreed = shown(Consent("", device.identity.patient_id, 1, True, 0, Agreement(True, "2026-11-23")))
+    del agreed["id"], agreed["meta"]
+    given = await site.send("POST", "/fhir/R4/Consent", token=clinician, json=agreed)
+    assert given.status == 201, given.body
     _, stranger = await site.new_principal("clinician", treats=False)
     answers.append(
         await site.send(
@@ -139,6 +145,10 @@ async def everything(site: Site, device: Device, clinician: Account) -> list[Any
         answer = await site.send("GET", f"{base}/{path}", token=clinician)
         assert answer.status == 200, answer.body
         found.append(answer.json)
+    path = f"/fhir/R4/Consent?patient={device.identity.patient_id}"
+    answer = await site.send("GET", path, token=clinician)
+    assert (answer.status, answer.json["total"]) == (200, 1)
+    found.append(answer.json)
     accesses = (await site.send("GET", "/v1/break-glass", token=site.admin)).json["accesses"]
     found.append([one for one in accesses if one["patient_id"] == device.identity.patient_id])
     assert [one["text"] for one in found[-1]] == ["found on the floor"]

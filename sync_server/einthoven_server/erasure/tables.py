@@ -12,7 +12,16 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-AT_ONCE: Final = ("patient_key", "patient_demographics", "care_team", "break_glass", "enrolment_code", "patient")
+AT_ONCE: Final = (
+    "patient_key",
+    "patient_demographics",
+    "consent",
+    "patient_privacy",
+    "care_team",
+    "break_glass",
+    "enrolment_code",
+    "patient",
+)
 """Of one patient a few rows; they go with the decision, and with them every way to the rest."""
 
 AT_ONCE_BY_PRINCIPAL: Final = (

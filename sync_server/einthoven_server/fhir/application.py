@@ -1,7 +1,6 @@
 """The addresses of ``fhir``: FHIR R4 under /fhir/R4 (docs/fhir.md).
 
-It deliberately takes no parameter it does not know: one that is ignored looks like one that was obeyed. Consent
-joins with the part that keeps it: a line in ``PARAMETERS`` and a pair of handlers each.
+It deliberately takes no parameter it does not know: one that is ignored looks like one that was obeyed.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from einthoven_server.fhir import answers
 from einthoven_server.fhir.answers import FHIR_TYPE
 from einthoven_server.fhir.audit_addresses import AuditAddresses
 from einthoven_server.fhir.capability import capability_statement, smart_configuration
+from einthoven_server.fhir.consent_addresses import ConsentAddresses
 from einthoven_server.fhir.device_addresses import DeviceAddresses
 from einthoven_server.fhir.exports import ExportAddresses
 from einthoven_server.fhir.outcome import operation_outcome
@@ -29,6 +29,7 @@ from einthoven_server.identity.callers import Principal
 from einthoven_server.identity.guard import Guard
 from einthoven_server.identity.permissions import Operation
 from einthoven_server.identity.token_requests import PrincipalHandler
+from einthoven_server.records.consent_publisher import ConsentPublisher
 from einthoven_server.records.resource_ids import Kind
 from einthoven_server.records.store import RecordStore
 from einthoven_server.records.waveforms import NoWaveforms, Waveforms
@@ -86,6 +87,7 @@ def make_application(
     clock: Clock,
     public_url: str,
     base_url: str,
+    publisher: ConsentPublisher,
     waveforms: Waveforms | None = None,
 ) -> web.Application:
     """The application, to be mounted at /fhir/R4.
@@ -97,9 +99,9 @@ def make_application(
         clock: Wall time.
         public_url: The address of the server, where tokens are given.
         base_url: The address of the FHIR service, for links.
+        publisher: Tells devices what patients agreed to.
         waveforms: ECGs; none where ``None``.
     """
-
     results = ResultAddresses(
         tenant=parts.tenant,
         base_url=base_url,
@@ -121,12 +123,13 @@ def make_application(
         guard=guard,
         clock=clock,
     )
+    agreed = ConsentAddresses(base_url=base_url, consents=parts.consents, publisher=publisher, clock=clock)
     app = web.Application(middlewares=[answers_errors(render_outcome)])
     app.add_routes(_of_the_server(guard, public_url=public_url, base_url=base_url))
     app.add_routes(_of_exports(guard, exports))
-    app.add_routes(_of_changes(guard, people))
+    app.add_routes(_of_changes(guard, people, agreed))
     log = AuditAddresses(base_url=base_url, log=parts.log)
-    for kind, resource in _resources(results, people, devices, log).items():
+    for kind, resource in _resources(results, people, devices, log, agreed).items():
         app.add_routes(_of_resource(guard, kind, resource))
     return app
 
@@ -160,19 +163,25 @@ def _of_exports(guard: Guard, exports: ExportAddresses) -> _Routes:
     ]
 
 
-def _of_changes(guard: Guard, people: PatientAddresses) -> _Routes:
-    """What writes: patients."""
+def _of_changes(guard: Guard, people: PatientAddresses, agreed: ConsentAddresses) -> _Routes:
+    """What writes: patients, and what they agree to."""
     guarded, changes = guard.principal, _scoped("Patient", UPDATE, people.change)
     return [
         web.post("/", guarded(Operation.TRANSACT, people.transact)),
         web.post("", guarded(Operation.TRANSACT, people.transact)),
         web.post("/Patient", guarded(Operation.BRING_PATIENT, _scoped("Patient", CREATE, people.create))),
         web.put("/Patient/{id}", guarded(Operation.CHANGE_PATIENT, changes, about=PATIENT_BY_ID)),
+        web.post("/Consent", guarded(Operation.CREATE_CONSENT, agreed.create, about=agreed.named)),
+        web.put("/Consent/{id}", guarded(Operation.WITHDRAW_CONSENT, agreed.withdraw, about=agreed.owner)),
     ]
 
 
 def _resources(
-    results: ResultAddresses, people: PatientAddresses, devices: DeviceAddresses, log: AuditAddresses
+    results: ResultAddresses,
+    people: PatientAddresses,
+    devices: DeviceAddresses,
+    log: AuditAddresses,
+    agreed: ConsentAddresses,
 ) -> dict[str, _Resource]:
     """What can be read and searched, by type."""
     reads, searches = Operation.READ_RESOURCE, Operation.SEARCH_RESOURCES
@@ -183,6 +192,9 @@ def _resources(
     found["Device"] = _Resource(reads, devices.read, devices.owner, searches, devices.search)
     found["Patient"] = _Resource(
         Operation.READ_PATIENT, people.read, PATIENT_BY_ID, Operation.SEARCH_PATIENTS, people.search
+    )
+    found["Consent"] = _Resource(
+        Operation.READ_CONSENT, agreed.read, agreed.owner, Operation.SEARCH_CONSENTS, agreed.search
     )
     found["AuditEvent"] = _Resource(
         Operation.READ_AUDIT_EVENT, log.read, None, Operation.SEARCH_AUDIT_EVENTS, log.search

@@ -10,6 +10,7 @@ from einthoven_server.identity.clients import SERVICE_ALGORITHMS
 
 _PUBLISHED: Final = "2026-01-01"
 _WRITES: Final = ("create", "update")
+_WRITTEN: Final = frozenset({"Patient", "Consent"})
 
 
 def capability_statement(base_url: str) -> dict[str, Any]:
@@ -50,7 +51,7 @@ def capability_statement(base_url: str) -> dict[str, Any]:
 
 
 def _resource(kind: str) -> dict[str, Any]:
-    writes = _WRITES if kind == "Patient" else ()
+    writes = _WRITES if kind in _WRITTEN else ()
     resource: dict[str, Any] = {
         "type": kind,
         "interaction": [{"code": code} for code in ("read", "search-type", *writes)],
@@ -60,7 +61,7 @@ def _resource(kind: str) -> dict[str, Any]:
             for name, parameter in PARAMETERS[kind].items()
         ],
     }
-    if writes:
+    if kind == "Patient":
         resource |= {"conditionalCreate": True, "updateCreate": False}
     if kind in INCLUDES:
         resource["searchInclude"] = list(INCLUDES[kind])

@@ -36,7 +36,7 @@ from einthoven_server.fhir.search_values import alternatives, shown
 from einthoven_server.identity.access import Access, access_of
 from einthoven_server.identity.callers import Principal
 from einthoven_server.identity.guard import Guard
-from einthoven_server.identity.permissions import Resource
+from einthoven_server.identity.permissions import Operation, Resource
 from einthoven_server.records.resource_ids import Kind
 from einthoven_server.records.store import RecordStore
 from einthoven_server.requests import SECURITY_HEADERS, json_response, path_id
@@ -50,6 +50,11 @@ _OF_RESULTS: Final = {
     "Provenance": (Kind.PROVENANCE,),
 }
 _FORMATS: Final = frozenset({NDJSON_TYPE, "application/ndjson", "ndjson"})
+
+
+def _shows(kind: str) -> Operation:
+    """What fetching a file of a kind comes to: what patients agreed to differs by it."""
+    return Operation.READ_PATIENT if kind == "Patient" else Operation.READ_RESOURCE
 
 
 class Export(NamedTuple):
@@ -228,7 +233,7 @@ class ExportAddresses:
         if kind not in export.kinds:
             raise NotFound("no such file", "see the export's status")
         access = access_of(request)
-        patients = await access.patients()
+        patients = await access.patients(_shows(kind))
         trail.about(kind)
         trail.concern(patients)
         await self._guard.enter(trail)
@@ -252,7 +257,8 @@ class ExportAddresses:
 
     async def _lines(self, kind: str, patients: Sequence[str], access: Access) -> AsyncIterator[bytes]:
         for begin in range(0, len(patients), limits.FHIR_PAGE_ROWS):
-            seen = sorted(await access.seen(patients[begin : begin + limits.FHIR_PAGE_ROWS]))
+            page = patients[begin : begin + limits.FHIR_PAGE_ROWS]
+            seen = sorted(await access.seen(page, _shows(kind)))
             if kind == "Patient":
                 for one in await self._patients.by_ids(seen):
                     yield encoded(access.shown(Resource.PATIENT, one.shown())) + b"\n"

@@ -15,6 +15,7 @@ from einthoven_server.fhir.devices import DeviceStore
 from einthoven_server.fhir.exports import ExportStore
 from einthoven_server.fhir.patient_store import PatientStore
 from einthoven_server.fhir.result_index import ResultIndex
+from einthoven_server.identity.consent_store import ConsentStore
 from einthoven_server.identity.store import IdentityStore
 from einthoven_server.key_service import KeyService
 from einthoven_server.patient_keys import PatientKeys
@@ -32,6 +33,7 @@ class FhirParts:
         devices: Devices.
         exports: Bulk exports.
         log: The audit log.
+        consents: What patients agreed to.
     """
 
     tenant: str
@@ -40,6 +42,7 @@ class FhirParts:
     devices: DeviceStore
     exports: ExportStore
     log: AuditSearch
+    consents: ConsentStore
 
 
 def make_parts(
@@ -51,6 +54,7 @@ def make_parts(
     keys: PatientKeys,
     identities: IdentityStore,
     audit: AuditLog,
+    consents: ConsentStore,
 ) -> FhirParts:
     """Make what ``fhir`` works on.
 
@@ -62,6 +66,7 @@ def make_parts(
         keys: Patients' data keys.
         identities: Makes patients.
         audit: The tenant's log.
+        consents: What patients agreed to.
     """
     index_key = BlindIndexKey(database, key_service, scope)
     return FhirParts(
@@ -71,4 +76,5 @@ def make_parts(
         devices=DeviceStore(database, scope),
         exports=ExportStore(database, scope),
         log=AuditSearch(database, scope),
+        consents=consents,
     )

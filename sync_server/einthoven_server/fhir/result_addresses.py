@@ -34,6 +34,7 @@ from einthoven_server.fhir.search_parameters import Place, Search, page_text, pa
 from einthoven_server.fhir.templates import Templates
 from einthoven_server.identity.access import Access, Locator, access_of
 from einthoven_server.identity.callers import Principal
+from einthoven_server.identity.consent import Category
 from einthoven_server.identity.permissions import Operation, Resource
 from einthoven_server.identity.token_requests import PrincipalHandler
 from einthoven_server.records.resource_ids import Kind, result_of
@@ -222,7 +223,8 @@ class ResultAddresses:
         if kind is Kind.PROVENANCE:
             return [_made(provenance(one, self._tenant), access) for one in stored]
         ecgs = []
-        for one in stored:
+        agreed = await access.seen(sorted({one.patient_id for one in stored}), Operation.READ_RESOURCE, Category.SIGNAL)
+        for one in (some for some in stored if some.patient_id in agreed):
             waveform = await self._waveforms.of(one.result)
             if waveform is not None:
                 ecgs.append(_made(ecg_observation(one, self._tenant, waveform), access))

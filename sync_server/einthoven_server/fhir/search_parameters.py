@@ -111,6 +111,11 @@ PARAMETERS: Final = MappingProxyType(
             "phone": Parameter(Form.TOKEN, "narrows what others found"),
             "email": Parameter(Form.TOKEN, "narrows what others found"),
         },
+        "Consent": {
+            "_id": _ID,
+            "patient": _SUBJECT,
+            "status": Parameter(Form.TOKEN, "active, or inactive when withdrawn"),
+        },
     }
 )
 """By resource type."""

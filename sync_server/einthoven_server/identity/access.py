@@ -19,6 +19,7 @@ from einthoven_server.audit.trail import Trail
 from einthoven_server.clock import Clock
 from einthoven_server.errors import NotFound
 from einthoven_server.identity.callers import Principal
+from einthoven_server.identity.consent import Category, categories_of
 from einthoven_server.identity.permissions import Operation, Relation, Resource, decide
 from einthoven_server.identity.relations import Relations
 from einthoven_server.requests import path_id
@@ -102,7 +103,8 @@ class Access:
             Busy: The database does not answer.
         """
         self.asked = True
-        relation = await self._relations.of(self._principal, patient_id, self._clock.now_ms())
+        categories = categories_of(self._operation)
+        relation = await self._relations.of(self._principal, patient_id, self._clock.now_ms(), categories)
         if relation is not None:
             self._trail.patient = patient_id
         if relation is None or not self._learn(relation):
@@ -111,18 +113,22 @@ class Access:
             self._trail.purpose = BREAK_GLASS_PURPOSE
         return True
 
-    async def seen(self, patient_ids: Sequence[str], operation: Operation | None = None) -> frozenset[str]:
+    async def seen(
+        self, patient_ids: Sequence[str], operation: Operation | None = None, category: Category | None = None
+    ) -> frozenset[str]:
         """Those of these patients whom this operation may show; asked also where there is none to ask about.
 
         Args:
             patient_ids: Whom, as far as they are there.
             operation: What else would be done with them, beside what was asked for.
+            category: What of them would be shown, where that is not what the operation always shows.
 
         Raises:
             Busy: The database does not answer.
         """
         self.asked = True
-        found = await self._relations.among(self._principal, patient_ids, self._clock.now_ms())
+        categories = categories_of(operation or self._operation) if category is None else frozenset({category})
+        found = await self._relations.among(self._principal, patient_ids, self._clock.now_ms(), categories)
         self._trail.concern(found)
         allowed = {one: relation for one, relation in found.items() if self._learn(relation, operation)}
         if Relation.BREAK_GLASS in allowed.values():
@@ -139,16 +145,20 @@ class Access:
         self.asked = self.asked or everybody
         return everybody
 
-    async def patients(self) -> list[str]:
+    async def patients(self, operation: Operation | None = None) -> list[str]:
         """All patients whom this operation may show, in order of their ids.
+
+        Args:
+            operation: What is done with them, where that is less than what was asked for.
 
         Raises:
             Busy: The database does not answer.
         """
         self.asked = True
         now_ms = self._clock.now_ms()
-        found = await self._relations.patients_of(self._principal, now_ms)
-        return [patient_id for patient_id, relation in found.items() if self._learn(relation)]
+        categories = categories_of(operation or self._operation)
+        found = await self._relations.patients_of(self._principal, now_ms, categories)
+        return [patient_id for patient_id, relation in found.items() if self._learn(relation, operation)]
 
     def _learn(self, relation: Relation, operation: Operation | None = None) -> bool:
         decision = decide(self._principal.role, operation or self._operation, relation)

@@ -36,6 +36,9 @@ class Resource(StrEnum):
     DEVICE = "Device"
     PATIENT = "Patient"
     AUDIT_EVENT = "AuditEvent"
+    CONSENT = "Consent"
+    RESTRICTION = "restriction"
+    PRIVACY_POLICY = "privacy_policy"
 
 
 _PROVENANCE: Final = frozenset({"logits", "model_digest", "front_end_version", "n_steps"})
@@ -123,6 +126,11 @@ _AUDIT_EVENT: Final = frozenset(
         "entity",
     }
 )
+_CONSENT: Final = frozenset(
+    {"resourceType", "id", "meta", "status", "scope", "category", "patient", "dateTime", "policyRule", "provision"}
+)
+_RESTRICTION: Final = frozenset({"restricted", "since_ms", "ground", "purposes"})
+_POLICY: Final = frozenset({"version", "updated_at_ms", "permitted_without_consent", "emergency_overrides_consent"})
 
 FIELDS_SEEN: Final[Mapping[Role, Mapping[Resource, frozenset[str]]]] = MappingProxyType(
     {
@@ -135,6 +143,9 @@ FIELDS_SEEN: Final[Mapping[Role, Mapping[Resource, frozenset[str]]]] = MappingPr
             Resource.ACCOUNT: _ACCOUNT,
             Resource.PATIENT: _PATIENT,
             Resource.AUDIT_EVENT: _AUDIT_EVENT,
+            Resource.CONSENT: _CONSENT,
+            Resource.RESTRICTION: _RESTRICTION,
+            Resource.PRIVACY_POLICY: _POLICY,
         },
         Role.CLINICIAN: {
             Resource.RESULT: _RESULT,
@@ -150,6 +161,8 @@ FIELDS_SEEN: Final[Mapping[Role, Mapping[Resource, frozenset[str]]]] = MappingPr
             Resource.FHIR_PROVENANCE: _FHIR_PROVENANCE | _HOW,
             Resource.DEVICE: _DEVICE,
             Resource.PATIENT: _PATIENT,
+            Resource.CONSENT: _CONSENT,
+            Resource.RESTRICTION: _RESTRICTION,
         },
         Role.PATIENT: {
             Resource.RESULT: _RESULT - _PROVENANCE - {"superseded"},
@@ -165,6 +178,8 @@ FIELDS_SEEN: Final[Mapping[Role, Mapping[Resource, frozenset[str]]]] = MappingPr
             Resource.DEVICE: _DEVICE,
             Resource.PATIENT: _PATIENT,
             Resource.AUDIT_EVENT: _AUDIT_EVENT,
+            Resource.CONSENT: _CONSENT,
+            Resource.RESTRICTION: _RESTRICTION,
         },
         Role.DEVICE: {
             Resource.RISK_ASSESSMENT: _RISK,
@@ -181,6 +196,7 @@ FIELDS_SEEN: Final[Mapping[Role, Mapping[Resource, frozenset[str]]]] = MappingPr
             Resource.FHIR_PROVENANCE: _FHIR_PROVENANCE | _HOW,
             Resource.DEVICE: _DEVICE,
             Resource.PATIENT: _PATIENT,
+            Resource.CONSENT: _CONSENT,
         },
     }
 )

@@ -79,6 +79,15 @@ class Operation(StrEnum):
     EXPORT = "fhir.export"
     FETCH_EXPORT = "fhir.export.file"
     LIST_REPLAYS = "replays.list"
+    CREATE_CONSENT = "fhir.consent.create"
+    READ_CONSENT = "fhir.consent.read"
+    SEARCH_CONSENTS = "fhir.consent.search"
+    WITHDRAW_CONSENT = "fhir.consent.update"
+    RESTRICT = "restriction.put"
+    LIFT_RESTRICTION = "restriction.remove"
+    READ_RESTRICTION = "restriction.read"
+    PUT_PRIVACY_POLICY = "privacy_policy.put"
+    READ_PRIVACY_POLICY = "privacy_policy.read"
 
 
 class Concern(StrEnum):
@@ -124,6 +133,9 @@ _OTHER_CONCERN: Final = MappingProxyType(
         Operation.EXPORT: Concern.NO_PATIENT,
         Operation.LIST_REPLAYS: Concern.NO_PATIENT,
         Operation.FETCH_EXPORT: Concern.PATIENTS,
+        Operation.SEARCH_CONSENTS: Concern.PATIENTS,
+        Operation.PUT_PRIVACY_POLICY: Concern.NO_PATIENT,
+        Operation.READ_PRIVACY_POLICY: Concern.NO_PATIENT,
     }
 )
 
@@ -178,6 +190,16 @@ _ALLOWED: Final[Mapping[Role, Mapping[Operation, frozenset[Relation]]]] = Mappin
             Operation.CHANGE_PATIENT: _TENANT,
             Operation.TRANSACT: _TENANT,
             Operation.LIST_REPLAYS: _TENANT,
+            # Who has no account of their own says it to the clinic, which writes it down.
+            Operation.CREATE_CONSENT: _TENANT,
+            Operation.READ_CONSENT: _TENANT,
+            Operation.SEARCH_CONSENTS: _TENANT,
+            Operation.WITHDRAW_CONSENT: _TENANT,
+            Operation.RESTRICT: _TENANT,
+            Operation.LIFT_RESTRICTION: _TENANT,
+            Operation.READ_RESTRICTION: _TENANT,
+            Operation.PUT_PRIVACY_POLICY: _TENANT,
+            Operation.READ_PRIVACY_POLICY: _TENANT,
         },
         Role.CLINICIAN: {
             Operation.LIST_RESULTS: _TREATING,
@@ -196,6 +218,11 @@ _ALLOWED: Final[Mapping[Role, Mapping[Operation, frozenset[Relation]]]] = Mappin
             Operation.SEARCH_RESOURCES: _TREATING,
             Operation.READ_PATIENT: _TREATING,
             Operation.SEARCH_PATIENTS: _TREATING,
+            # Whoever a consent keeps out must not take it back: that is for the patient and for administrators.
+            Operation.CREATE_CONSENT: _TEAM,
+            Operation.READ_CONSENT: _TREATING,
+            Operation.SEARCH_CONSENTS: _TREATING,
+            Operation.READ_RESTRICTION: _TREATING,
         },
         Role.PATIENT: {
             Operation.LIST_RESULTS: _SELF,
@@ -210,6 +237,11 @@ _ALLOWED: Final[Mapping[Role, Mapping[Operation, frozenset[Relation]]]] = Mappin
             Operation.SEARCH_AUDIT_EVENTS: _SELF,
             Operation.READ_PATIENT: _SELF,
             Operation.SEARCH_PATIENTS: _SELF,
+            Operation.CREATE_CONSENT: _SELF,
+            Operation.READ_CONSENT: _SELF,
+            Operation.SEARCH_CONSENTS: _SELF,
+            Operation.WITHDRAW_CONSENT: _SELF,
+            Operation.READ_RESTRICTION: _SELF,
         },
         Role.DEVICE: {
             Operation.EXCHANGE: _SELF,
@@ -231,6 +263,8 @@ _ALLOWED: Final[Mapping[Role, Mapping[Operation, frozenset[Relation]]]] = Mappin
             Operation.TRANSACT: _TEAM,
             Operation.EXPORT: _TENANT,
             Operation.FETCH_EXPORT: _TEAM,
+            Operation.READ_CONSENT: _TEAM,
+            Operation.SEARCH_CONSENTS: _TEAM,
         },
     }
 )

@@ -22,6 +22,7 @@ from einthoven_server.audit.trail import Trail
 from einthoven_server.clock import Clock
 from einthoven_server.identity.access import BREAK_GLASS_PURPOSE, Access, Locator, grant
 from einthoven_server.identity.callers import Principal
+from einthoven_server.identity.consent import categories_of
 from einthoven_server.identity.permissions import Concern, Operation, Relation, concern_of, decide, may_ever
 from einthoven_server.identity.presented_tokens import no_token
 from einthoven_server.identity.refusals import forbidden, require
@@ -101,7 +102,7 @@ class TokenRequests:
         relation, patient_id = Relation.TENANT, ""
         if about is not None:
             named = await about.find(request)
-            found = await self._relations.of(principal, named, self._clock.now_ms())
+            found = await self._relations.of(principal, named, self._clock.now_ms(), categories_of(operation))
             if named is None or found is None:
                 raise about.refused()
             relation, trail.patient, patient_id = found, named, named

@@ -14,12 +14,14 @@ from einthoven_protocol.enrolment import EnrolRequest
 from einthoven_protocol.oauth import ASSERTION_TYPE, FORM_TYPE, GRANT_TYPE, PROOF_HEADER
 from einthoven_server import limits
 from einthoven_server.fhir.answers import FHIR_TYPE
+from einthoven_server.fhir.consents import CONSENT_BODY
 from einthoven_server.fhir.exports import KINDS, NDJSON_TYPE
 from einthoven_server.fhir.patients import PATIENT_BODY
 from einthoven_server.fhir.search_parameters import INCLUDES, PARAMETERS, REVERSE_INCLUDES, Form
 from einthoven_server.fhir.transactions import TRANSACTION_BODY
 from einthoven_server.identity.account_addresses import AccountRequest
 from einthoven_server.identity.break_glass_addresses import BreakGlassRequest
+from einthoven_server.identity.consent import Policy
 from einthoven_server.identity.login_application import (
     AcceptByPasskeyRequest,
     AcceptRequest,
@@ -33,6 +35,7 @@ from einthoven_server.identity.permissions import Operation, Resource
 from einthoven_server.identity.principal_addresses import KeysRequest, PrincipalRequest, RotationRequest
 from einthoven_server.identity.signed_requests import SYNC_TYPE
 from einthoven_server.openapi.document import REF, Query, Shape, resource_name
+from einthoven_server.privacy.addresses import RestrictionRequest
 from einthoven_server.records.application import AnnotationRequest
 from einthoven_server.records.note_addresses import NoteRequest
 from einthoven_server.replaying.outcomes import ReplayOutcome
@@ -179,6 +182,31 @@ SHAPES: Final[Mapping[Operation, Shape]] = {
     Operation.LIST_ACCOUNTS: Shape(
         "Who logs in here", query=(_AFTER,), answer=_object(accounts=_list(Resource.ACCOUNT), next=_NEXT)
     ),
+    Operation.CREATE_CONSENT: Shape(
+        "Write down what a patient agreed to",
+        CONSENT_BODY,
+        FHIR_TYPE,
+        status=201,
+        answer=_one(Resource.CONSENT),
+        answer_type=FHIR_TYPE,
+    ),
+    Operation.WITHDRAW_CONSENT: Shape(
+        "Change or withdraw it",
+        CONSENT_BODY,
+        FHIR_TYPE,
+        headers=(Query("If-Match", _TEXT, "only this version"),),
+        answer=_one(Resource.CONSENT),
+        answer_type=FHIR_TYPE,
+    ),
+    Operation.RESTRICT: Shape(
+        "Show a patient's data to nobody (GDPR art. 18)", RestrictionRequest, answer=_one(Resource.RESTRICTION)
+    ),
+    Operation.LIFT_RESTRICTION: Shape("End that", answer=_one(Resource.RESTRICTION)),
+    Operation.READ_RESTRICTION: Shape("Whether it is so", answer=_one(Resource.RESTRICTION)),
+    Operation.PUT_PRIVACY_POLICY: Shape(
+        "What counts where a patient said nothing", Policy, answer=_one(Resource.PRIVACY_POLICY)
+    ),
+    Operation.READ_PRIVACY_POLICY: Shape("What counts there", answer=_one(Resource.PRIVACY_POLICY)),
     Operation.BRING_PATIENT: Shape(
         "Create a Patient",
         PATIENT_BODY,
@@ -274,8 +302,18 @@ _SCHEMA_OF: Final[Mapping[Form, Mapping[str, Any]]] = {
     Form.REFERENCE: {"type": "string", "examples": ["Patient/1"]},
     Form.STRING: {"type": "string"},
 }
-_SEARCHES: Final = (Operation.SEARCH_RESOURCES, Operation.SEARCH_PATIENTS, Operation.SEARCH_AUDIT_EVENTS)
-_READS: Final = (Operation.READ_RESOURCE, Operation.READ_PATIENT, Operation.READ_AUDIT_EVENT)
+_SEARCHES: Final = (
+    Operation.SEARCH_RESOURCES,
+    Operation.SEARCH_PATIENTS,
+    Operation.SEARCH_AUDIT_EVENTS,
+    Operation.SEARCH_CONSENTS,
+)
+_READS: Final = (
+    Operation.READ_RESOURCE,
+    Operation.READ_PATIENT,
+    Operation.READ_AUDIT_EVENT,
+    Operation.READ_CONSENT,
+)
 _FORMAT: Final = Query("_format", {"type": "string", "examples": ["json"]})
 
 
@@ -286,14 +324,9 @@ def shape_of(method: str, path: str, operation: Operation | None) -> Shape | Non
     if found is not None:
         return found
     kind = path.removeprefix(_FHIR_ROOT).partition("/")[0] if path.startswith(_FHIR_ROOT) else ""
-    if (
-        operation in (Operation.SEARCH_RESOURCES, Operation.SEARCH_PATIENTS, Operation.SEARCH_AUDIT_EVENTS)
-        and kind in PARAMETERS
-    ):
+    if operation in _SEARCHES and kind in PARAMETERS:
         return _search(kind, asked)
-    if operation in (Operation.READ_RESOURCE, Operation.READ_PATIENT, Operation.READ_AUDIT_EVENT) and kind in tuple(
-        Resource
-    ):
+    if operation in _READS and kind in tuple(Resource):
         again = {304: "it is as it was"}
         headers = (Query("If-None-Match", _TEXT),)
         answer = _one(Resource(kind))

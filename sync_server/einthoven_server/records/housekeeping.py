@@ -24,6 +24,7 @@ from einthoven_server.identity.store import IdentityStore
 from einthoven_server.patient_keys import PatientKeys
 from einthoven_server.records.change_store import ChangeStore
 from einthoven_server.records.checkpoint_publisher import CheckpointPublisher
+from einthoven_server.records.consent_publisher import ConsentPublisher
 from einthoven_server.records.result_months import ResultMonths
 
 _log = logging.getLogger("einthoven_server")
@@ -42,6 +43,7 @@ class Housekeeping:
         checkpoints: Publishes checkpoints of the audit log.
         keys: Forgotten when they changed, also where nobody asks for one.
         logins: Sessions, invitations and wrong tries that are over.
+        consents: Tells devices what they were not told yet.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Housekeeping:
         checkpoints: CheckpointPublisher | None = None,
         keys: PatientKeys | None = None,
         logins: Logins | None = None,
+        consents: ConsentPublisher | None = None,
     ) -> None:
         self._signing_keys = signing_keys
         self._store = store
@@ -66,6 +69,7 @@ class Housekeeping:
         self._checkpoints = checkpoints
         self._keys = keys
         self._logins = logins
+        self._consents = consents
 
     async def round(self) -> int:
         """Do one piece; return how many tombstones went.
@@ -85,6 +89,8 @@ class Housekeeping:
             await self._months.keep(now_ms)
         if self._checkpoints is not None:
             await self._checkpoints.round(now_ms)
+        if self._consents is not None:
+            await self._consents.round(now_ms)
         return await self._store.collect_tombstones(now_ms)
 
     @asynccontextmanager

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from einthoven_server.database import Scope
-from einthoven_server.identity import break_glass
+from einthoven_server.identity import break_glass, consent_store
 from einthoven_server.identity.signing_keys import signing_key_context
 from einthoven_server.identity.tenancy import audit_key_context, tenant_key_context
 
@@ -124,6 +124,12 @@ SEALED: Final = (
         {"patient_id": "text", "version": "int"},
         "body_sealed",
         lambda stored: str(stored["version"]),
+    ),
+    SealedColumn(
+        consent_store.TABLE,
+        {"consent_id": "text", "version": "int"},
+        consent_store.COLUMN,
+        lambda stored: f"{stored['consent_id']}/{stored['version']}",
     ),
     SealedColumn(break_glass.TABLE, {"access_id": "text"}, break_glass.COLUMN, lambda stored: str(stored["access_id"])),
     CHUNKS,

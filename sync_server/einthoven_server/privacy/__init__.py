@@ -1,0 +1,1 @@
+"""What patients may ask for (GDPR chapter III), and what a controller has to show."""
