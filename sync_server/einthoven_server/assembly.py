@@ -42,6 +42,7 @@ from einthoven_server.key_services.probe import KeyServiceProbe
 from einthoven_server.memory_in_flight import Budget, lends
 from einthoven_server.patient_keys import PatientKeys
 from einthoven_server.privacy.addresses import make_application as make_privacy
+from einthoven_server.privacy.patient_export import ExportParts, PatientExport
 from einthoven_server.records.application import make_application as make_records
 from einthoven_server.records.audit_addresses import make_application as make_audit
 from einthoven_server.records.change_store import ChangeStore
@@ -291,11 +292,6 @@ def make_application(
         "/v1",
         make_audit(log=parts.audit, keeper=parts.checkpoints, guard=parts.guard, clock=parts.clock),
     )
-    mount(
-        root,
-        "/v1",
-        make_privacy(state=parts.privacy, publisher=publisher, guard=parts.guard, clock=parts.clock),
-    )
     devices = make_sync(
         service=SyncService(parts.changes, parts.writer, parts.clock),
         writer=parts.writer,
@@ -306,6 +302,17 @@ def make_application(
     )
     mount(root, "/v1", devices)
     receiver = SignalReceiver(parts.signals, parts.uploads, signals, parts.keys)
+    fhir_url, waveforms = f"{public_url}/fhir/R4", StoredWaveforms(parts.signals, receiver)
+    export = PatientExport(
+        ExportParts(parts.fhir, parts.records, parts.words, waveforms, parts.care_teams, parts.break_glass),
+        fhir_url,
+        parts.guard,
+        parts.clock,
+    )
+    privacy = make_privacy(
+        state=parts.privacy, publisher=publisher, export=export, guard=parts.guard, clock=parts.clock
+    )
+    mount(root, "/v1", privacy)
     mount(
         root,
         "/v1",
@@ -321,9 +328,9 @@ def make_application(
             guard=parts.guard,
             clock=parts.clock,
             public_url=public_url,
-            base_url=f"{public_url}/fhir/R4",
+            base_url=fhir_url,
             publisher=publisher,
-            waveforms=StoredWaveforms(parts.signals, receiver),
+            waveforms=waveforms,
         ),
     )
     return root
