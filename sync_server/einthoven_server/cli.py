@@ -14,7 +14,7 @@ import msgspec
 import typer
 from rich.console import Console
 
-from einthoven_server import cli_audit, cli_keys
+from einthoven_server import cli_audit, cli_keys, cli_privacy
 from einthoven_server.cli_options import Data, DatabaseUrl, Json, KeyServiceUrl, Signals
 from einthoven_server.errors import ServerError
 from einthoven_server.identity.permissions import Role
@@ -31,6 +31,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_audit.app, name="audit")
 app.add_typer(cli_keys.app, name="keys")
+app.add_typer(cli_privacy.app, name="privacy")
 client_app = typer.Typer(help="Who may ask for access tokens.", no_args_is_help=True)
 app.add_typer(client_app, name="client")
 
