@@ -27,6 +27,7 @@ from einthoven_server.identity.token_application import make_well_known
 from einthoven_server.memory_in_flight import Budget, lends
 from einthoven_server.openapi.addresses import add_openapi
 from einthoven_server.privacy.addresses import make_application as make_privacy
+from einthoven_server.privacy.patient_export import ExportParts, PatientExport
 from einthoven_server.records.application import make_application as make_records
 from einthoven_server.records.audit_addresses import make_application as make_audit
 from einthoven_server.records.checkpoint_publisher import CheckpointPublisher
@@ -76,7 +77,7 @@ def make_application(
     publisher = _publisher(parts, certificates)
     mount(root, "/v1", _records(parts, certificates, publisher))
     mount(root, "/v1", make_audit(log=parts.audit, keeper=parts.checkpoints, guard=parts.guard, clock=parts.clock))
-    mount(root, "/v1", make_privacy(state=parts.privacy, publisher=publisher, guard=parts.guard, clock=parts.clock))
+    mount(root, "/v1", _privacy(parts, public_url, receiver, publisher))
     mount(root, "/v1", _sync(parts))
     mount(root, "/v1", _erasure(parts, signals))
     mount(root, "/v1", _signals(parts, receiver))
@@ -199,6 +200,17 @@ def _erasure(parts: Parts, signals: SignalStore) -> web.Application:
         lambda url: open_place(url, parts.data),
     )
     return make_erasure(erasures=erasures, guard=parts.guard)
+
+
+def _privacy(parts: Parts, public_url: str, receiver: SignalReceiver, publisher: ConsentPublisher) -> web.Application:
+    waveforms = StoredWaveforms(parts.signals, receiver)
+    export = PatientExport(
+        ExportParts(parts.fhir, parts.records, parts.words, waveforms, parts.care_teams, parts.break_glass),
+        f"{public_url}/fhir/R4",
+        parts.guard,
+        parts.clock,
+    )
+    return make_privacy(state=parts.privacy, publisher=publisher, export=export, guard=parts.guard, clock=parts.clock)
 
 
 def _signals(parts: Parts, receiver: SignalReceiver) -> web.Application:

@@ -14,7 +14,16 @@ import msgspec
 import typer
 from rich.console import Console
 
-from einthoven_server import cli_accounts, cli_audit, cli_backup, cli_keys, cli_patients, cli_replay, limits
+from einthoven_server import (
+    cli_accounts,
+    cli_audit,
+    cli_backup,
+    cli_keys,
+    cli_patients,
+    cli_privacy,
+    cli_replay,
+    limits,
+)
 from einthoven_server.cli_options import Data, DatabaseUrl, Json, KeyServiceUrl, Signals, VaultUrl
 from einthoven_server.errors import ServerError
 from einthoven_server.identity.permissions import Role
@@ -33,6 +42,7 @@ app.add_typer(cli_accounts.app, name="account")
 app.add_typer(cli_audit.app, name="audit")
 app.add_typer(cli_keys.app, name="keys")
 app.add_typer(cli_patients.app, name="patient")
+app.add_typer(cli_privacy.app, name="privacy")
 cli_backup.add_to(app)
 app.command("replay")(cli_replay.replay)
 client_app = typer.Typer(help="Who may ask for access tokens.", no_args_is_help=True)

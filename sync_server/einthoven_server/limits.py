@@ -373,3 +373,11 @@ CONSENT_NAMED_MAX: Final = 16
 """Actors, purposes, categories of one exception."""
 CONSENTS_PUBLISHED_MAX: Final = 100
 """Patients whose devices are told in one round of housekeeping."""
+PATIENT_EXPORTS_AT_ONCE: Final = 4
+"""Exports of whole patients that a process makes at a time."""
+PATIENT_EXPORT_READ_ROWS: Final = 500
+"""Results or notes that are opened at a time."""
+PATIENT_EXPORT_FILE_RESULTS: Final = 120
+"""Results that share an EDF file: an hour of windows of 30 s, about 7 MB at 500 Hz while it is made."""
+PATIENT_EXPORT_UNREADABLE_MAX: Final = 1_000
+"""Signals that the manifest names as unreadable."""

@@ -361,3 +361,14 @@ def test_of_more_consents_than_fit_a_document_it_says_so() -> None:
     body = document_body(restricted=False, consents=[one] * 64)
     said = msgspec.json.decode(body)
     assert (said["complete"], 0 < len(said["consents"]) < 64, len(body) <= MAX_DOCUMENT_BYTES) == (False, True, True)
+
+
+async def test_a_consent_that_can_not_be_opened_keeps_carers_out_and_never_the_patient(
+    site: Site, patient: str, device: Device, connection: Connection
+) -> None:
+    _, clinician = await carer(site, patient)
+    _, account = await site.new_principal("patient", patient=patient)
+    await consent(site, patient, YES)
+    await connection.execute("UPDATE consent SET body_sealed = '\\x0102' WHERE tenant = $1", site.tenant)
+    for token, expected in ((clinician, 404), (account, 200)):
+        assert (await site.send("GET", f"/v1/patients/{patient}/results", token=token)).status == expected

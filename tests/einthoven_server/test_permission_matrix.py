@@ -7,8 +7,10 @@ without a route, or a path with a place that this test can't fill, fails.
 from __future__ import annotations
 
 import datetime as dt
+import io
 import re
 import uuid
+import zipfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -352,6 +354,9 @@ def shown_in(operation: Operation, document: Any) -> list[tuple[Resource, set[st
 def documents_of(answer: Answer) -> list[Any]:
     """The JSON documents of an answer, of which an export has one a line."""
     kind = answer.headers.get("Content-Type", "").partition(";")[0]
+    if kind == "application/zip":
+        with zipfile.ZipFile(io.BytesIO(answer.body)) as archive:
+            return [msgspec.json.decode(archive.read(name)) for name in archive.namelist() if name.endswith(".json")]
     if kind == "application/fhir+ndjson":
         return [msgspec.json.decode(line) for line in answer.body.splitlines()]
     return [answer.json] if kind in ("application/json", "application/fhir+json") and answer.body else []

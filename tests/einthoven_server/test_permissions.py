@@ -80,6 +80,7 @@ EXPECTED = {
     "restriction.put": {Role.ADMIN: "t"},
     "restriction.remove": {Role.ADMIN: "t"},
     "restriction.read": {Role.ADMIN: "t", Role.CLINICIAN: "cb", Role.PATIENT: "s"},
+    "patient.export": {Role.CLINICIAN: "c", Role.PATIENT: "s"},
     "privacy_policy.put": {Role.ADMIN: "t"},
     "privacy_policy.read": {Role.ADMIN: "t"},
 }

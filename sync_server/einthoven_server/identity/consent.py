@@ -70,6 +70,7 @@ CATEGORIES: Final[Mapping[Operation, frozenset[Category]]] = MappingProxyType(
         Operation.SEARCH_PATIENTS: _DEMOGRAPHICS,
         Operation.CHANGE_PATIENT: _DEMOGRAPHICS,
         Operation.TRANSACT: _DEMOGRAPHICS,
+        Operation.EXPORT_PATIENT: frozenset(Category),
         Operation.FETCH_EXPORT: _DEMOGRAPHICS | _RESULTS,
     }
 )

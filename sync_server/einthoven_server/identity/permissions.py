@@ -86,6 +86,7 @@ class Operation(StrEnum):
     RESTRICT = "restriction.put"
     LIFT_RESTRICTION = "restriction.remove"
     READ_RESTRICTION = "restriction.read"
+    EXPORT_PATIENT = "patient.export"
     PUT_PRIVACY_POLICY = "privacy_policy.put"
     READ_PRIVACY_POLICY = "privacy_policy.read"
 
@@ -220,6 +221,7 @@ _ALLOWED: Final[Mapping[Role, Mapping[Operation, frozenset[Relation]]]] = Mappin
             Operation.SEARCH_PATIENTS: _TREATING,
             # Whoever a consent keeps out must not take it back: that is for the patient and for administrators.
             Operation.CREATE_CONSENT: _TEAM,
+            Operation.EXPORT_PATIENT: _TEAM,
             Operation.READ_CONSENT: _TREATING,
             Operation.SEARCH_CONSENTS: _TREATING,
             Operation.READ_RESTRICTION: _TREATING,
@@ -238,6 +240,7 @@ _ALLOWED: Final[Mapping[Role, Mapping[Operation, frozenset[Relation]]]] = Mappin
             Operation.READ_PATIENT: _SELF,
             Operation.SEARCH_PATIENTS: _SELF,
             Operation.CREATE_CONSENT: _SELF,
+            Operation.EXPORT_PATIENT: _SELF,
             Operation.READ_CONSENT: _SELF,
             Operation.SEARCH_CONSENTS: _SELF,
             Operation.WITHDRAW_CONSENT: _SELF,

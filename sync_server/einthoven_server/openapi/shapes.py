@@ -36,6 +36,7 @@ from einthoven_server.identity.principal_addresses import KeysRequest, Principal
 from einthoven_server.identity.signed_requests import SYNC_TYPE
 from einthoven_server.openapi.document import REF, Query, Shape, resource_name
 from einthoven_server.privacy.addresses import RestrictionRequest
+from einthoven_server.privacy.patient_export import ZIP_TYPE
 from einthoven_server.records.application import AnnotationRequest
 from einthoven_server.records.note_addresses import NoteRequest
 from einthoven_server.replaying.outcomes import ReplayOutcome
@@ -197,6 +198,9 @@ SHAPES: Final[Mapping[Operation, Shape]] = {
         headers=(Query("If-Match", _TEXT, "only this version"),),
         answer=_one(Resource.CONSENT),
         answer_type=FHIR_TYPE,
+    ),
+    Operation.EXPORT_PATIENT: Shape(
+        "All that is kept of a patient, as FHIR and EDF+ in one zip", answer=_BYTES, answer_type=ZIP_TYPE
     ),
     Operation.RESTRICT: Shape(
         "Show a patient's data to nobody (GDPR art. 18)", RestrictionRequest, answer=_one(Resource.RESTRICTION)

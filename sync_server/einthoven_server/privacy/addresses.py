@@ -1,4 +1,4 @@
-"""Addresses of restriction (GDPR article 18) and of the tenant's privacy policy.
+"""Addresses of restriction (GDPR article 18), of the tenant's privacy policy, and of the export of a patient.
 
 They deliberately decide nothing about who sees whom: ``identity.relations`` asks, with each request, what is kept here.
 
@@ -21,6 +21,7 @@ from einthoven_server.identity.consent import Policy, Purpose
 from einthoven_server.identity.guard import Guard
 from einthoven_server.identity.permissions import Operation, Resource
 from einthoven_server.identity.privacy_state import PrivacyState
+from einthoven_server.privacy.patient_export import PatientExport
 from einthoven_server.records.consent_publisher import ConsentPublisher
 from einthoven_server.requests import answers_errors, json_response, read_json, render_json
 
@@ -92,13 +93,14 @@ async def read_policy(request: web.Request, principal: Principal, trail: Trail) 
 
 
 def make_application(
-    *, state: PrivacyState, publisher: ConsentPublisher, guard: Guard, clock: Clock
+    *, state: PrivacyState, publisher: ConsentPublisher, export: PatientExport, guard: Guard, clock: Clock
 ) -> web.Application:
     """The application, to be mounted at /v1.
 
     Args:
         state: Restrictions and the policy.
         publisher: Tells devices.
+        export: All of a patient.
         guard: Authentication, permission, audit.
         clock: Wall time.
     """
@@ -111,6 +113,11 @@ def make_application(
             web.get(one, reads, allow_head=False),
             web.put(one, principal(Operation.RESTRICT, restrict, about=PATIENT_IN_PATH)),
             web.delete(one, principal(Operation.LIFT_RESTRICTION, lift, about=PATIENT_IN_PATH)),
+            web.get(
+                "/patients/{patient_id}/export",
+                principal(Operation.EXPORT_PATIENT, export.export, about=PATIENT_IN_PATH),
+                allow_head=False,
+            ),
             web.get(policy, principal(Operation.READ_PRIVACY_POLICY, read_policy), allow_head=False),
             web.put(policy, principal(Operation.PUT_PRIVACY_POLICY, put_policy)),
         ]

@@ -64,7 +64,7 @@ async def list_notes(request: web.Request, principal: Principal, trail: Trail) -
     access = access_of(request)
     found = await app[WORDS].notes_of(access.patient_id, place, limit)
     following = note_text(found[-1]) if len(found) == limit else None
-    return json_response({"notes": [_document(access, row) for row in found], "next": following})
+    return json_response({"notes": [note_document(access, row) for row in found], "next": following})
 
 
 async def add_note(request: web.Request, principal: Principal, trail: Trail) -> web.Response:
@@ -92,7 +92,7 @@ async def add_note(request: web.Request, principal: Principal, trail: Trail) -> 
     )
     row = await app[WRITER].note(change)
     trail.written = True
-    return json_response(_document(access, row), 201)
+    return json_response(note_document(access, row), 201)
 
 
 async def delete_note(request: web.Request, principal: Principal, trail: Trail) -> web.Response:
@@ -133,7 +133,8 @@ def parse_note(text: str) -> ResultId | None:
     return ResultId(alias, epoch, counter) if fits else None
 
 
-def _document(access: Access, row: NoteRow) -> dict[str, object]:
+def note_document(access: Access, row: NoteRow) -> dict[str, object]:
+    """What may be shown of a note."""
     document = {
         "id": note_text(row),
         "device_alias": row.device_alias,
