@@ -42,7 +42,8 @@ from einthoven_server.key_services.probe import KeyServiceProbe
 from einthoven_server.memory_in_flight import Budget, lends
 from einthoven_server.patient_keys import PatientKeys
 from einthoven_server.privacy.addresses import make_application as make_privacy
-from einthoven_server.privacy.patient_export import ExportParts, PatientExport
+from einthoven_server.privacy.export_content import ExportContent, ExportParts
+from einthoven_server.privacy.patient_export import PatientExport
 from einthoven_server.records.application import make_application as make_records
 from einthoven_server.records.audit_addresses import make_application as make_audit
 from einthoven_server.records.change_store import ChangeStore
@@ -303,12 +304,8 @@ def make_application(
     mount(root, "/v1", devices)
     receiver = SignalReceiver(parts.signals, parts.uploads, signals, parts.keys)
     fhir_url, waveforms = f"{public_url}/fhir/R4", StoredWaveforms(parts.signals, receiver)
-    export = PatientExport(
-        ExportParts(parts.fhir, parts.records, parts.words, waveforms, parts.care_teams, parts.break_glass),
-        fhir_url,
-        parts.guard,
-        parts.clock,
-    )
+    everything = ExportParts(parts.fhir, parts.records, parts.words, waveforms, parts.care_teams, parts.break_glass)
+    export = PatientExport(ExportContent(everything, fhir_url), parts.guard, parts.clock)
     privacy = make_privacy(
         state=parts.privacy, publisher=publisher, export=export, guard=parts.guard, clock=parts.clock
     )

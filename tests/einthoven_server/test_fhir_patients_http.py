@@ -382,6 +382,7 @@ async def test_what_the_server_can_do_is_said_to_anybody(site: Site) -> None:
         "DiagnosticReport",
         "RiskAssessment",
         "Provenance",
+        "Consent",
     }
     smart = await site.send("GET", "/fhir/R4/.well-known/smart-configuration")
     assert smart.headers["Content-Type"].startswith("application/json")
