@@ -27,7 +27,8 @@ from einthoven_server.identity.token_application import make_well_known
 from einthoven_server.memory_in_flight import Budget, lends
 from einthoven_server.openapi.addresses import add_openapi
 from einthoven_server.privacy.addresses import make_application as make_privacy
-from einthoven_server.privacy.patient_export import ExportParts, PatientExport
+from einthoven_server.privacy.export_content import ExportContent, ExportParts
+from einthoven_server.privacy.patient_export import PatientExport
 from einthoven_server.records.application import make_application as make_records
 from einthoven_server.records.audit_addresses import make_application as make_audit
 from einthoven_server.records.checkpoint_publisher import CheckpointPublisher
@@ -204,12 +205,8 @@ def _erasure(parts: Parts, signals: SignalStore) -> web.Application:
 
 def _privacy(parts: Parts, public_url: str, receiver: SignalReceiver, publisher: ConsentPublisher) -> web.Application:
     waveforms = StoredWaveforms(parts.signals, receiver)
-    export = PatientExport(
-        ExportParts(parts.fhir, parts.records, parts.words, waveforms, parts.care_teams, parts.break_glass),
-        f"{public_url}/fhir/R4",
-        parts.guard,
-        parts.clock,
-    )
+    everything = ExportParts(parts.fhir, parts.records, parts.words, waveforms, parts.care_teams, parts.break_glass)
+    export = PatientExport(ExportContent(everything, f"{public_url}/fhir/R4"), parts.guard, parts.clock)
     return make_privacy(state=parts.privacy, publisher=publisher, export=export, guard=parts.guard, clock=parts.clock)
 
 

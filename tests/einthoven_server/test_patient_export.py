@@ -32,7 +32,7 @@ from einthoven_server.errors import NotFound
 from einthoven_server.identity.access import Access
 from einthoven_server.identity.callers import Principal
 from einthoven_server.identity.permissions import Operation, Relation, Role
-from einthoven_server.privacy.patient_export import ExportParts, ExportUnderWay, PatientExport
+from einthoven_server.privacy.export_content import ExportContent, ExportParts, ExportUnderWay
 from einthoven_server.privacy.signal_files import SignalFiles, fits
 from einthoven_server.privacy.zip_stream import ZipStream
 from einthoven_server.records.waveforms import Waveform
@@ -148,7 +148,7 @@ async def test_who_loses_the_patient_meanwhile_gets_no_further_page(
     catalog = SignalReceiver(parts.signals, parts.uploads, await open_signal_store(None, data_folder), parts.keys)
     waveforms = StoredWaveforms(parts.signals, catalog)
     shared = (parts.fhir, parts.records, parts.words, waveforms, parts.care_teams, parts.break_glass)
-    export = PatientExport(ExportParts(*shared), "https://x", parts.guard, parts.clock)
+    export = ExportContent(ExportParts(*shared), "https://x")
     trail, asks = Trail("patient.export", parts.clock), Principal(principal, Role.CLINICIAN)
     how = (Operation.EXPORT_PATIENT, Relation.CARE_TEAM, patient, trail, parts.clock)
     archive = ExportUnderWay(Access(parts.relations, asks, *how), ZipStream(site.clock.now_ms()))

@@ -10,7 +10,8 @@ from einthoven_server.database import Database, Scope
 from einthoven_server.identity.consent import CATEGORIES, UNGOVERNED
 from einthoven_server.identity.fields_seen import FIELDS_SEEN
 from einthoven_server.identity.permissions import Operation, Relation, Role, decide
-from einthoven_server.privacy.processing import PROCESSING, VAULT, Kind, Protection
+from einthoven_server.privacy.processing import PROCESSING, VAULT
+from einthoven_server.privacy.processing_kinds import Kind, Protection
 from einthoven_server.privacy.register import markdown, register
 from einthoven_server.rotation.tables import SEALED, WRAPPED
 from einthoven_server.vault.postgres import open_database

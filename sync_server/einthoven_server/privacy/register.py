@@ -12,7 +12,8 @@ from typing import Any, Final
 from einthoven_server.identity.consent import CATEGORIES, UNGOVERNED
 from einthoven_server.identity.fields_seen import FIELDS_SEEN
 from einthoven_server.identity.permissions import Operation, Relation, Role, decide
-from einthoven_server.privacy.processing import PROCESSING, VAULT, Activity
+from einthoven_server.privacy.processing import PROCESSING, VAULT
+from einthoven_server.privacy.processing_kinds import Activity
 
 _YOURS: Final = (
     "Add what only you know: controller, contact, legal basis of each purpose, transfers to other countries."
