@@ -379,5 +379,9 @@ PATIENT_EXPORT_READ_ROWS: Final = 500
 """Results or notes that are opened at a time."""
 PATIENT_EXPORT_FILE_RESULTS: Final = 120
 """Results that share an EDF file: an hour of windows of 30 s, about 7 MB at 500 Hz while it is made."""
+PATIENT_EXPORT_FILE_PAUSES_S: Final = 12 * 3600
+"""Pauses of one EDF file in all; readers, ours among them, refuse more than a day."""
+PATIENT_EXPORT_STALL_S: Final = 60.0
+"""A client that takes nothing for so long gives up its place: there are few."""
 PATIENT_EXPORT_UNREADABLE_MAX: Final = 1_000
 """Signals that the manifest names as unreadable."""

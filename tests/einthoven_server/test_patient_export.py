@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 import tracemalloc
@@ -16,6 +17,8 @@ import edfio
 import msgspec
 import numpy as np
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from fhir.resources.R4B.bundle import Bundle
 from tests.einthoven_server.signal_site import SignalDevice, SignalSite, make_segment
 from tests.einthoven_server.site import ManualClock, Site
@@ -23,16 +26,18 @@ from tests.einthoven_server.site import ManualClock, Site
 from einthoven.account import Account
 from einthoven.edf_writing import MAX_BDF_UV
 from einthoven.ports import MISSING_UV, Segment
+from einthoven.source_edf import EdfSource
 from einthoven_protocol.messages import ResultId
 from einthoven_server import limits
 from einthoven_server.assembly import Parts
 from einthoven_server.audit.trail import Trail
 from einthoven_server.database import Connection
-from einthoven_server.errors import NotFound
+from einthoven_server.errors import Busy, NotFound
 from einthoven_server.identity.access import Access
 from einthoven_server.identity.callers import Principal
 from einthoven_server.identity.permissions import Operation, Relation, Role
 from einthoven_server.privacy.export_content import ExportContent, ExportParts, ExportUnderWay
+from einthoven_server.privacy.patient_export import PatientExport
 from einthoven_server.privacy.signal_files import SignalFiles, fits
 from einthoven_server.privacy.zip_stream import ZipStream
 from einthoven_server.records.waveforms import Waveform
@@ -206,9 +211,47 @@ def test_a_file_takes_so_many_and_keeps_every_sample() -> None:
     assert np.array_equal(np.round(data).astype(int), np.concatenate([one[2].samples_uv for one in windows[:-1]]))
 
 
-def test_what_was_never_received_makes_no_file() -> None:
+@pytest.mark.parametrize(("pause_h", "n_files"), [(11, 1), (13, 2), (7 * 24, 2)])
+def test_a_file_can_be_read_again_however_far_apart_its_windows_are(pause_h: int, n_files: int, tmp_path: Path) -> None:
+    starts_ms = [0, WINDOW_MS, 2 * WINDOW_MS + pause_h * 3_600_000]
+    made = files_of([(ResultId(1, 1, at + 1), start, window(at)) for at, start in enumerate(starts_ms)])
+    assert len(made) == n_files
+    read = 0
+    for number, one in enumerate(made):
+        path = tmp_path / f"{number}.edf"
+        path.write_bytes(one.octets)
+        read += sum(int((chunk != MISSING_UV).sum()) for chunk in EdfSource.open(path).chunks())
+    assert read == 3 * 3840
+
+
+async def test_a_client_that_stops_reading_gives_up_its_place() -> None:
+    export, ended = PatientExport(None, None, None, stall_s=0.3), asyncio.Event()  # type: ignore[arg-type]
+
+    async def endless(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        try:
+            while True:
+                await export._write(response, bytes(1024 * 1024))
+        except Busy:
+            ended.set()
+            raise
+
+    app = web.Application()
+    app.add_routes([web.get("/", endless)])
+    async with TestServer(app) as server:
+        reader, writer = await asyncio.open_connection(server.host, server.port, limit=1024)
+        writer.write(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+        await reader.readline()  # and nothing after that
+        async with asyncio.timeout(20):
+            await ended.wait()
+        writer.transport.abort()
+
+
+def test_what_was_never_received_makes_no_file_and_is_told_as_fhir() -> None:
     silent = np.full(3840, MISSING_UV, np.int32)
     assert files_of([(ResultId(1, 1, 1), 0, Waveform(Fraction(128), silent, silent == MISSING_UV))]) == []
+    assert not fits(Waveform(Fraction(128), silent, silent == MISSING_UV))
     assert not fits(Waveform(Fraction(128), np.array([MAX_BDF_UV + 1], np.int32), np.array([False])))
 
 

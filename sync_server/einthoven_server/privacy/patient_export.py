@@ -9,11 +9,12 @@ It deliberately stores no file: nothing lies about in the clear, and revocation 
 Invariants:
     1. The audit entry is written before the first byte.
     2. What can't be finished breaks off without its end, and so is no archive.
-    3. A process makes ``PATIENT_EXPORTS_AT_ONCE`` at a time.
+    3. A process makes ``PATIENT_EXPORTS_AT_ONCE`` at a time, and a client that stops reading keeps no place.
 """
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from aiohttp import web
@@ -39,12 +40,16 @@ class PatientExport:
         content: Makes it.
         guard: Writes the audit entry before the first byte.
         clock: Wall time.
+        stall_s: How long a client may take nothing, s.
     """
 
-    def __init__(self, content: ExportContent, guard: Guard, clock: Clock) -> None:
+    def __init__(
+        self, content: ExportContent, guard: Guard, clock: Clock, stall_s: float = limits.PATIENT_EXPORT_STALL_S
+    ) -> None:
         self._content = content
         self._guard = guard
         self._clock = clock
+        self._stall_s = stall_s
         self._under_way = 0
 
     async def export(self, request: web.Request, principal: Principal, trail: Trail) -> web.StreamResponse:
@@ -66,8 +71,8 @@ class PatientExport:
         await response.prepare(request)
         try:
             async for _ in self._content.pieces(archive):
-                await response.write(archive.zip.take())
-            await response.write(archive.zip.finish())
+                await self._write(response, archive.zip.take())
+            await self._write(response, archive.zip.finish())
         except Exception:
             # The head has gone: all that can still be said is that this is not the end.
             if request.transport is not None:
@@ -75,3 +80,10 @@ class PatientExport:
             raise
         await response.write_eof()
         return response
+
+    async def _write(self, response: web.StreamResponse, octets: bytes) -> None:
+        try:
+            async with asyncio.timeout(self._stall_s):
+                await response.write(octets)
+        except TimeoutError as error:
+            raise Busy("the client takes nothing any more", "ask again", limits.BUSY_RETRY_AFTER_S) from error

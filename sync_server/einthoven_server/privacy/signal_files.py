@@ -5,7 +5,8 @@ It deliberately takes the samples as they are: no lead is named, nothing is filt
 Invariants:
     1. A file holds results of one device and epoch, in order, at one rate; a pause is a gap (EDF+D), never samples.
     2. A file has at most ``PATIENT_EXPORT_FILE_RESULTS`` results, so that memory does not grow with a patient's.
-    3. A name is made of numbers alone.
+    3. Its pauses are at most ``PATIENT_EXPORT_FILE_PAUSES_S`` in all: readers refuse files with longer ones.
+    4. A name is made of numbers alone.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class _Open:
     planner: EdfPlanner
     stretches: list[Stretch] = field(default_factory=list)
     results: list[ResultId] = field(default_factory=list)
+    paused: int = 0
 
     @property
     def free(self) -> int:
@@ -66,7 +68,11 @@ class _Open:
         off_ms = (started_at_ms - self.started_at_ms) - self.free * 1000 / self.rate_hz
         if abs(off_ms) <= _JOINED_MS:
             return self.free
-        return None if off_ms < 0 else round((started_at_ms - self.started_at_ms) * self.rate_hz / 1000)
+        if off_ms < 0:
+            return None
+        place = round((started_at_ms - self.started_at_ms) * self.rate_hz / 1000)
+        pauses = self.paused + place - self.free
+        return place if pauses <= limits.PATIENT_EXPORT_FILE_PAUSES_S * self.rate_hz else None
 
 
 class SignalFiles:
@@ -94,6 +100,7 @@ class SignalFiles:
             held = _Open(waveform.sampling_rate_hz, started_at_ms, EdfPlanner(waveform.sampling_rate_hz, started_at_ms))
             place = 0
         stretch = Stretch(place, waveform.samples_uv)
+        held.paused += place - held.free
         held.planner.add(stretch)
         held.stretches.append(stretch)
         held.results.append(result)
@@ -112,7 +119,9 @@ class SignalFiles:
 
 
 def fits(waveform: Waveform) -> bool:
-    """Whether a signal can be written as EDF: its rate, and its amplitude."""
+    """Whether a signal can be written as EDF: its rate, its amplitude, and that there is a sample at all."""
+    if waveform.missing.all():
+        return False
     try:
         EdfPlanner(waveform.sampling_rate_hz, 0).add(Stretch(0, waveform.samples_uv))
     except InputError:
