@@ -38,9 +38,15 @@ _NOTHING_THERE: Final = frozenset(
         Operation.FETCH_EXPORT,
         Operation.REMOVE_CARE,
         Operation.DELETE_NOTE,
+        Operation.RESET_ACCOUNT,
+        Operation.READ_AUDIT_EVENT,
+        Operation.READ_CONSENT,
+        Operation.WITHDRAW_CONSENT,
     }
 )
-"""Operations that are allowed and find nothing: no signal was uploaded, no export begun, no note written."""
+"""Operations that are allowed and find nothing: no signal, export, note, account or consent is there."""
+_NAMED_BY_BODY: Final = frozenset({Operation.CREATE_CONSENT})
+"""Whom it is about stands in the body, which these requests lack: nobody gets further, whoever asks."""
 _REFUSED: Final = frozenset({401, 403, 404})
 
 
@@ -212,10 +218,11 @@ def permission_deviations(site: Site, judged: Sequence[WindowResult]) -> Deviati
         _Caller(Role.PATIENT, Relation.TENANT, site.principal("patient", patient_id=foreign)),
     ]
     spare = site.principal("clinician").client_id
-    return asyncio.run(_asked(site, push, callers, spare))
+    erased = site.ask("POST", "/v1/patients", None, site.admin)["patient_id"]
+    return asyncio.run(_asked(site, push, callers, spare, erased))
 
 
-async def _asked(site: Site, push: Push, callers: Sequence[_Caller], spare: str) -> Deviations:
+async def _asked(site: Site, push: Push, callers: Sequence[_Caller], spare: str, erased: str) -> Deviations:
     found = Deviations(0, [])
     asked = 0
     async with _client(site) as client:
@@ -226,8 +233,9 @@ async def _asked(site: Site, push: Push, callers: Sequence[_Caller], spare: str)
                 if "dpop" not in (described["security"] or [{}])[0] or method == "head":
                     continue
                 operation = Operation(described["x-einthoven-operation"])
-                filled = _filled(path, push, spare)
                 for caller, shows in shown.items():
+                    erasing = operation is Operation.ERASE_PATIENT and caller.role is Role.ADMIN
+                    filled = _filled(path, push, spare, erased if erasing else push.identity.patient_id)
                     headers = await shows.headers(client, method.upper(), filled)
                     async with client.request(method, site.url + filled, headers=headers) as answer:
                         await answer.read()
@@ -241,6 +249,8 @@ async def _asked(site: Site, push: Push, callers: Sequence[_Caller], spare: str)
 def _as_the_table_says(operation: Operation, caller: _Caller, status: int) -> bool:
     if not may_ever(caller.role, operation):
         return status == 403
+    if operation in _NAMED_BY_BODY:
+        return status == 415
     concern = concern_of(operation)
     relation = Relation.TENANT if concern is Concern.NO_PATIENT else caller.relation
     if concern is not Concern.PATIENTS and not decide(caller.role, operation, relation).allowed:
@@ -248,14 +258,14 @@ def _as_the_table_says(operation: Operation, caller: _Caller, status: int) -> bo
     return status not in _REFUSED or (status == 404 and operation in _NOTHING_THERE)
 
 
-def _filled(path: str, push: Push, spare: str) -> str:
+def _filled(path: str, push: Push, spare: str, patient: str) -> str:
     identity = push.identity
     result = ResultId(identity.device_alias, 1, 1)
     kind = path.removeprefix("/fhir/R4/").partition("/")[0]
     names = ("RiskAssessment", "Observation", "DiagnosticReport", "Provenance")
     own = {"Device": identity.device_id, "Patient": identity.patient_id}
     places = {
-        "patient_id": identity.patient_id,
+        "patient_id": patient,
         "principal_id": spare,
         "device_id": identity.device_id,
         "result_id": f"{identity.device_alias}-1-1",

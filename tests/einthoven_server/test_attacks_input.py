@@ -23,6 +23,8 @@ from yarl import URL
 from einthoven.account import Account
 from einthoven_protocol.codec import encode_request
 from einthoven_server import tls
+from einthoven_server.fhir.consents import shown
+from einthoven_server.identity.consent import Agreement, Consent
 
 ROOT = Path(__file__).parents[2]
 MIB = 2**20
@@ -59,8 +61,8 @@ INJECTED = (
 class Callers:
     """Somebody of each role, and what may stand in a path."""
 
-    def __init__(self, site: Site, accounts: dict[str, Account], patient: str, device: Device) -> None:
-        self.site, self.accounts, self.patient = site, accounts, patient
+    def __init__(self, site: Site, accounts: dict[str, Account], patient: str, device: Device, consent_id: str) -> None:
+        self.site, self.accounts, self.patient, self.consent_id = site, accounts, patient, consent_id
         self.places = {
             "patient_id": patient,
             "device_id": device.identity.device_id,
@@ -71,7 +73,8 @@ class Callers:
         }
 
     def filled(self, path: str, **changed: str) -> str:
-        places = self.places | changed
+        consent = {"id": self.consent_id} if path.startswith("/fhir/R4/Consent/") else {}
+        places = self.places | consent | changed
         return re.sub(r"\{(\w+)\}", lambda found: places.get(found[1], "x"), path)
 
     async def routes(self) -> list[tuple[str, str, dict[str, Any]]]:
@@ -96,7 +99,11 @@ async def callers(site: Site) -> Callers:
     for role in ("clinician", "service"):
         _, accounts[role] = await site.new_principal(role)
     _, accounts["patient"] = await site.new_principal("patient", patient=patient)
-    return Callers(site, accounts, patient, device)
+    agreed = shown(Consent("", patient, 1, True, 0, Agreement(True, "2026-11-23")))
+    del agreed["id"], agreed["meta"]
+    made = await site.send("POST", "/fhir/R4/Consent", token=site.admin, json=agreed)
+    assert made.status == 201, made.body
+    return Callers(site, accounts, patient, device, made.json["id"])
 
 
 async def test_attack_20_what_is_injected_into_any_parameter_or_place_is_refused(callers: Callers) -> None:

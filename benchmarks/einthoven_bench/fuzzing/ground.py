@@ -29,6 +29,8 @@ PATIENTS: Final = 3
 SPARE: Final = 40
 """Principals and devices that requests may revoke, so that those who ask go on."""
 SPARE_DEVICES: Final = 20
+ERASED: Final = "erased_patient_id"
+"""Patients whom requests may erase: nothing else is asked about them."""
 _KINDS: Final = ("RiskAssessment", "Observation", "DiagnosticReport", "Provenance")
 
 
@@ -97,6 +99,7 @@ def made_ground(site: Site, folder: Path, spare: int = SPARE) -> Ground:
         places={
             "patient_id": patients,
             "principal_id": spared,
+            ERASED: [site.ask("POST", "/v1/patients", None, site.admin)["patient_id"] for _ in range(spare)],
             "device_id": devices,
             "note_id": notes,
             "result_id": [f"{identity.device_alias}-1-{n}" for identity in identities for n in range(1, 6)],

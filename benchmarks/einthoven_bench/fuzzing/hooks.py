@@ -19,7 +19,7 @@ from typing import Any, Final
 import requests
 import schemathesis
 
-from einthoven_bench.fuzzing.ground import Ground, read_ground
+from einthoven_bench.fuzzing.ground import ERASED, Ground, read_ground
 from einthoven_bench.fuzzing.showing import SignatureShown, TokenShown
 from einthoven_bench.fuzzing.tally import Counting
 
@@ -71,9 +71,10 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
     """Put real ids into the path, half right bytes into the body, and say who asks."""
     del context
     places = case.path_parameters or {}
+    erases = case.path.endswith("/erase")
     for name in places:
         if name in _ground.places and _drawn.random() < _REAL_PLACE:
-            places[name] = _drawn.choice(_ground.places[name])
+            places[name] = _drawn.choice(_ground.places[ERASED if erases and name == "patient_id" else name])
     definition = case.operation.definition.raw
     who = _who(definition)
     if isinstance(who, SignatureShown) and case.media_type == SYNC_TYPE and _drawn.random() < _HALF_RIGHT:

@@ -135,9 +135,10 @@ def _arguments(options: FuzzOptions, url: str, ca_file: Path) -> Sequence[str]:
 def _memory_watched() -> Iterator[list[float]]:
     samples: list[float] = []
     ended = threading.Event()
-    (server,) = (
+    servers = [
         child for child in psutil.Process().children() if any("einthoven_server" in word for word in child.cmdline())
-    )
+    ]
+    server = max(servers, key=psutil.Process.create_time)  # others may be on their way out
 
     def watch() -> None:
         while not ended.wait(SAMPLED_EVERY_S):

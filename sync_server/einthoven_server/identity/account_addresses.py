@@ -8,6 +8,7 @@ Invariants:
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
 from typing import Annotated, Final, Literal
 
@@ -31,7 +32,7 @@ from einthoven_server.requests import json_response, path_id, read_json
 ACCOUNTS: Final = web.AppKey("accounts", AccountStore)
 STORE: Final = web.AppKey("account_identity_store", IdentityStore)
 CLOCK: Final = web.AppKey("account_clock", Clock)
-_ID_MAX_CHARS: Final = 64
+_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 
 
 class AccountRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -72,10 +73,10 @@ async def reset(request: web.Request, principal: Principal, trail: Trail) -> web
 async def list_accounts(request: web.Request, principal: Principal, trail: Trail) -> web.Response:
     """GET /v1/accounts?after=ID."""
     del principal, trail
-    access, after = access_of(request), request.query.get("after", "")
-    if len(after) > _ID_MAX_CHARS or not after.isascii() or not after.isprintable():
+    access, after = access_of(request), request.query.get("after")
+    if after is not None and _ID.fullmatch(after) is None:
         raise Malformed("'after' is not from an answer of this server", "give the answer's 'next'")
-    found = await request.app[ACCOUNTS].listed(after)
+    found = await request.app[ACCOUNTS].listed(after or "")
     following = found[-1].account_id if len(found) == limits.ACCOUNTS_PAGE_ROWS else None
     return json_response(
         {"accounts": [access.shown(Resource.ACCOUNT, one._asdict()) for one in found], "next": following}
