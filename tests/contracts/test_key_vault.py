@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+import threading
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
@@ -149,6 +152,28 @@ async def test_a_damaged_file_is_no_vault(tmp_path: Path) -> None:
     path.write_bytes(b"no database, but longer than a header of one is" * 40)
     with pytest.raises(KeyUnavailable, match=r"vault\.db"):
         open_file(path)
+
+
+async def test_a_file_is_not_closed_while_a_thread_is_at_it(tmp_path: Path) -> None:
+    file, at_it = open_file(tmp_path / NAME), threading.Event()
+
+    def slow() -> int:
+        at_it.set()
+        time.sleep(0.2)
+        return 0
+
+    file.create_function("slow", 0, slow)
+    vault = SqliteVault(file, "t")
+    asked = asyncio.create_task(vault._read("SELECT slow() FROM (VALUES (1), (2), (3))"))
+    await asyncio.to_thread(at_it.wait)
+    asked.cancel()  # who waited is gone; the thread is not
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    began = time.perf_counter()
+    file.close()
+    assert time.perf_counter() - began > 0.3
+    with pytest.raises(Busy):
+        await vault.keys("p")
 
 
 async def test_a_vault_that_does_not_answer_is_busy(tmp_path: Path) -> None:

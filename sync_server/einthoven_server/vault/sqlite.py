@@ -50,6 +50,23 @@ _PRAGMAS: Final = (
 )
 
 
+class VaultFile(sqlite3.Connection):
+    """A connection that is used by one thread at a time, and closed by none while another is at it.
+
+    Whoever waited for a thread may be cancelled; the thread goes on. SQLite does not survive it when its connection is
+    closed meanwhile.
+    """
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.turn = threading.RLock()
+
+    def close(self) -> None:
+        """Close it, once nobody is at it."""
+        with self.turn:
+            super().close()
+
+
 class SqliteVault:
     """One tenant's part of the file.
 
@@ -58,10 +75,9 @@ class SqliteVault:
         tenant: Whose.
     """
 
-    def __init__(self, connection: sqlite3.Connection, tenant: str) -> None:
+    def __init__(self, connection: VaultFile, tenant: str) -> None:
         self._connection = connection
         self._tenant = tenant
-        self._turn = threading.Lock()
 
     async def mark(self, fresh: str) -> str:
         """See ``Vault.mark``."""
@@ -165,7 +181,7 @@ class SqliteVault:
 
     async def _run(self, work: Callable[[], T]) -> T:
         def in_turn() -> T:
-            with self._turn:
+            with self._connection.turn:
                 return work()
 
         try:
@@ -174,7 +190,7 @@ class SqliteVault:
             raise unavailable() from error
 
 
-def open_file(path: Path) -> sqlite3.Connection:
+def open_file(path: Path) -> VaultFile:
     """Open the file; make it on first use.
 
     Raises:
@@ -186,7 +202,11 @@ def open_file(path: Path) -> sqlite3.Connection:
         if not stat.S_ISREG(status.st_mode) or status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise KeyUnavailable(f"{path.name} can be touched by other users", "close it with chmod 600")
         connection = sqlite3.connect(
-            path, timeout=limits.VAULT_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+            path,
+            timeout=limits.VAULT_BUSY_TIMEOUT_S,
+            isolation_level=None,
+            check_same_thread=False,
+            factory=VaultFile,
         )
         for pragma in _PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
